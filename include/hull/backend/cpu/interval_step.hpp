@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// The forward step that all affine heads share: from sums in double to a sound interval of the head.
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <limits>
+
+#include <hull/propagate/rounding_error.hpp>
+#include <hull/propagate/state.hpp>
+#include <hull/scalar/rounding.hpp>
+
+namespace hull::cpu {
+
+/// Sums over the terms of one element, x = centre of the operand, r = its spread, each with `terms` roundings at most.
+struct affine_sums final {
+  double centre = 0;     // sum w x + bias
+  double magnitude = 0;  // sum |w x| + |bias|
+  double radius = 0;     // sum |w| r
+};
+
+/// Stores element i of the head. `rounded`: the weights are the nearest floats of what the network has.
+template <class R>
+inline void store_interval(stage_state const& s, std::size_t i, affine_sums sum, std::size_t terms, bool rounded) {
+  if constexpr (R::outward) {
+    double const share = gamma_sum(terms);
+    double error = share * sum.magnitude;
+    double radius = sum.radius * (1 + share);
+    if (rounded) {
+      error += 2 * unit_float * sum.magnitude;
+      radius *= 1 + 2 * unit_float;
+    }
+    s.origin[i] = sum.centre;
+    s.origin_error[i] = up::from_double(error);
+    s.radius[i] = up::from_double(radius);
+    double const reach = up::add(static_cast<double>(s.radius[i]), static_cast<double>(s.origin_error[i]));
+    s.lower[i] = down::from_double(down::sub(sum.centre, reach));
+    s.upper[i] = up::from_double(up::add(sum.centre, reach));
+  } else {
+    s.origin[i] = sum.centre;
+    s.origin_error[i] = 0;
+    s.radius[i] = static_cast<float>(sum.radius);
+    s.lower[i] = static_cast<float>(sum.centre - sum.radius);
+    s.upper[i] = static_cast<float>(sum.centre + sum.radius);
+  }
+}
+
+}  // namespace hull::cpu

@@ -1,0 +1,318 @@
+// SPDX-License-Identifier: Apache-2.0
+// The CPU as a machine for propagation: every step in host memory, loops over all cores.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+#include <memory>
+#include <new>
+#include <span>
+#include <vector>
+
+#include <hull/backend/cpu/conv.hpp>
+#include <hull/backend/cpu/linear.hpp>
+#include <hull/backend/cpu/max.hpp>
+#include <hull/backend/cpu/relax.hpp>
+#include <hull/backend/cpu/sparse.hpp>
+#include <hull/net/parameters.hpp>
+#include <hull/propagate/machine.hpp>
+
+namespace hull::cpu {
+
+template <Network Net, class R>
+class machine final {
+ public:
+  using rounding = R;
+
+  /// Borrows the parameters.
+  explicit machine(parameters<Net> const& weights) : weights_(&weights) {}
+
+  /// One block for everything that follows. Contents of the old block are lost.
+  void reserve(std::size_t bytes) {
+    if (bytes > memory_.capacity()) {
+      block_.reset();
+      block_.reset(static_cast<std::byte*>(::operator new(bytes, std::align_val_t{arena::alignment})));
+    }
+    memory_ = arena(block_.get(), std::max(bytes, memory_.capacity()));
+  }
+  [[nodiscard]] arena& memory() { return memory_; }
+
+  /// All rows: there is one rank.
+  [[nodiscard]] static row_range share(std::size_t rows) { return {0, rows}; }
+
+  /// Floats of scratch that the backward steps of stage S need.
+  template <class S>
+  [[nodiscard]] static std::size_t scratch_floats() {
+    if constexpr (HeadOf<typename S::head, linear_head>) return block_floats;
+    if constexpr (HeadOf<typename S::head, conv_head>) {
+      constexpr auto in = S::template operand<0>;
+      return conv_packed_floats(in, S::shape, S::head::filter) +
+             thread_count() * conv_thread_floats(in, S::shape, S::head::filter);
+    }
+    return 0;
+  }
+
+  /// Floats of scratch that the forward step of stage S needs.
+  template <class S>
+  [[nodiscard]] static constexpr std::size_t forward_floats(std::size_t batch) {
+    bool const product = HeadOf<typename S::head, linear_head> && !R::outward && batch >= least_product_batch;
+    return product ? block_floats + 2 * batch * S::size : 0;
+  }
+
+  /// Sets the input stage to the boxes, rounded outward to floats.
+  void load_boxes(network_state<Net>& state, std::span<std::vector<input_range> const* const> boxes) const {
+    auto& s = state.stage[0];
+    for (std::size_t b = 0; b < state.batch; ++b) {
+      for (std::size_t i = 0; i < s.size; ++i) {
+        std::size_t const at = b * s.size + i;
+        input_range const range = (*boxes[b])[i];
+        float const lower = down::from_double(range.lower), upper = up::from_double(range.upper);
+        float const centre = static_cast<float>(0.5 * (static_cast<double>(lower) + static_cast<double>(upper)));
+        s.lower[at] = lower;
+        s.upper[at] = upper;
+        s.centre[at] = centre;
+        s.spread[at] = std::max(up::sub(upper, centre), up::sub(centre, lower));
+        s.origin[at] = centre;
+        s.origin_error[at] = 0;
+        s.radius[at] = s.spread[at];
+        s.lower_slope[at] = s.upper_slope[at] = 1;
+        s.lower_shift[at] = s.upper_shift[at] = s.error[at] = 0;
+      }
+    }
+    compact_input(s, state.batch);
+  }
+
+  /// Interval arithmetic from the operands of stage S to its head.
+  template <class S>
+  void forward(network_state<Net>& state) {
+    auto& y = state.stage[S::number];
+    auto const x = sources<S>(state);
+    if constexpr (HeadOf<typename S::head, linear_head>) {
+      if (std::size_t const floats = forward_floats<S>(state.batch); floats > 0) {
+        std::size_t const mark = memory_.used();
+        linear_forward_batch(dense<S>(), *x[0], y, state.batch, memory_.take<float>(floats));
+        memory_.release(mark);
+      } else {
+        linear_forward<R>(dense<S>(), *x[0], y, state.batch);
+      }
+    }
+    if constexpr (HeadOf<typename S::head, conv_head>) conv_forward<R>(filters<S>(), *x[0], y, state.batch);
+    if constexpr (HeadOf<typename S::head, sparse_head>) sparse_forward<S, R>(x, y, state.batch);
+    if constexpr (HeadOf<typename S::head, max_head>) max_forward<S>(*x[0], y, state.batch);
+  }
+
+  /// Lists the neurons of stage S whose relaxation tighter bounds could tighten. Returns their number.
+  template <class S>
+  std::size_t find_candidates(network_state<Net>& state, bool all) const {
+    auto const& s = state.stage[S::number];
+    std::size_t count = 0;
+    for (std::size_t b = 0; b < state.batch; ++b) {
+      for (std::size_t i = 0; i < S::size; ++i) {
+        if (!all && !gains_from_bounds<S>(*weights_, s, b, i)) continue;
+        state.candidates[count++] = static_cast<index_t>(b * S::size + i);
+      }
+    }
+    return count;
+  }
+
+  /// Rows 2p and 2p + 1 for the lower and upper bound of candidate first + p, at the head of stage S.
+  template <class S>
+  void seed_candidates(network_state<Net> const& state, std::size_t first, row_block const& rows,
+                       coefficient_views<Net> const& a, std::size_t fan) const {
+    auto const& s = state.stage[S::number];
+    for (std::size_t r = 0; r < rows.count; ++r) {
+      std::size_t const at = state.candidates[first + r / 2];
+      rows.box[r] = static_cast<index_t>(at / S::size);
+      rows.index[r] = static_cast<index_t>(at % S::size);
+      rows.sign[r] = r % 2 == 0 ? 1.0f : -1.0f;
+      rows.value[r] = rows.sign[r] * s.origin[at];
+      // seeds are exact; additions to them by other consumers of the operands are not
+      rows.slack[r] = R::outward ? s.origin_error[at] + gamma(fan + 2, unit_float) * s.radius[at] : 0;
+    }
+    auto const x = sources<S>(state);
+    auto const out = targets<S>(a);
+    if constexpr (HeadOf<typename S::head, linear_head>) {
+      linear_seed(dense<S>(), rows, *x[0], out[0]);
+    } else {
+      clear(rows.count, x, out, [] {
+        overwrite_flags<S> all;
+        all.fill(true);
+        return all;
+      }());
+      if constexpr (HeadOf<typename S::head, conv_head>) conv_seed(filters<S>(), rows, *x[0], out[0]);
+      if constexpr (HeadOf<typename S::head, sparse_head>) sparse_seed<S>(rows, x, out);
+    }
+  }
+
+  /// Rows for specification forms at the output of the last stage (and at the input, for terms over X).
+  void seed_forms(network_state<Net> const& state, std::span<row_form const> forms, row_block const& rows,
+                  coefficient_views<Net> const& a) const {
+    constexpr std::size_t last = stage_count<Net> - 1;
+    for (std::size_t k : {last, std::size_t{0}}) {
+      if (a[k] != nullptr) std::fill_n(a[k], rows.count * state.stage[k].live_count, 0.0f);
+    }
+    for (std::size_t r = 0; r < rows.count; ++r) {
+      linear_constraint const& form = *forms[r].form;
+      rows.box[r] = forms[r].box;
+      rows.index[r] = static_cast<index_t>(r);
+      rows.sign[r] = 1;
+      double value = form.constant, magnitude = std::fabs(form.constant), slack = 0;
+      auto const add = [&](std::size_t k, std::vector<term> const& terms) {
+        auto const& s = state.stage[k];
+        for (term const& t : terms) {
+          std::size_t const at = rows.box[r] * s.size + t.index;
+          double const part = t.coefficient * s.centre[at];
+          value += part;
+          magnitude += std::fabs(part);
+          if (s.slot[t.index] == stage_state::dead) continue;  // the output is its centre
+          float const rounded = static_cast<float>(t.coefficient);
+          slack += std::fabs(t.coefficient - rounded) * s.spread[at];
+          slack += 2 * unit_float * std::fabs(t.coefficient) * s.spread[at];  // sums with other consumers
+          a[k][r * s.live_count + s.slot[t.index]] += rounded;
+        }
+      };
+      add(last, form.outputs);
+      add(0, form.inputs);
+      std::size_t const terms = form.outputs.size() + form.inputs.size();
+      rows.value[r] = value;
+      rows.slack[r] = R::outward ? 1.001 * (slack + gamma_sum(2 * terms) * magnitude) : 0;
+    }
+  }
+
+  /// Bounds rows at the output of the last stage (and at the input, for terms over X) by the intervals there.
+  void bound_by_intervals(network_state<Net> const& state, row_block const& rows, coefficient_views<Net> const& a) const {
+    constexpr std::size_t last = stage_count<Net> - 1;
+    for (std::size_t r = 0; r < rows.count; ++r) {
+      double distance = 0;
+      std::size_t terms = 0;
+      for (std::size_t k = 0; k <= last; k += last) {
+        auto const& s = state.stage[k];
+        if (a[k] == nullptr) continue;
+        for (std::size_t c = 0; c < s.live_count; ++c) {
+          distance += static_cast<double>(std::fabs(a[k][r * s.live_count + c])) * s.spread[rows.box[r] * s.size + s.live[c]];
+        }
+        terms += s.live_count;
+      }
+      if constexpr (R::outward) distance *= 1 + gamma_sum(terms);
+      rows.bound[r] = down::sub(down::sub(rows.value[r], rows.slack[r]), distance);
+    }
+  }
+
+  /// Takes rows from the output of stage S to its head; rows.bound is then their bound by intervals at this stage.
+  template <class S>
+  void relax_rows(network_state<Net> const& state, row_block const& rows, coefficient_views<Net> const& a) const {
+    cpu::relax_rows<R>(rows, state.stage[S::number], a[S::number]);
+  }
+
+  /// Takes rows from the head of stage S to the outputs of its operands.
+  template <class S>
+  void backward(network_state<Net> const& state, row_block const& rows, coefficient_views<Net> const& a,
+                overwrite_flags<S> const& overwrite, float* scratch) const {
+    auto const& y = state.stage[S::number];
+    auto const x = sources<S>(state);
+    auto const out = targets<S>(a);
+    if constexpr (HeadOf<typename S::head, linear_head>) {
+      linear_backward(dense<S>(), rows.count, y, a[S::number], *x[0], out[0], overwrite[0], scratch);
+    } else {
+      clear(rows.count, x, out, overwrite);
+      if constexpr (HeadOf<typename S::head, conv_head>) {
+        conv_backward(filters<S>(), rows.count, y, a[S::number], *x[0], out[0], scratch);
+      }
+      if constexpr (HeadOf<typename S::head, sparse_head>) sparse_backward<S>(rows.count, y, a[S::number], x, out);
+      if constexpr (HeadOf<typename S::head, max_head>) max_backward(rows, y, a[S::number], *x[0], out[0]);
+    }
+  }
+
+  /// Intersects the head's intervals of stage S with the bounds of its rows. A bound that is NaN changes nothing.
+  template <class S>
+  void refine(network_state<Net>& state, row_block const& rows) const {
+    auto& s = state.stage[S::number];
+    for (std::size_t r = 0; r + 1 < rows.count; r += 2) {
+      std::size_t const at = rows.box[r] * S::size + rows.index[r];
+      float const lower = down::from_double(rows.bound[r]), upper = up::from_double(-rows.bound[r + 1]);
+      float const new_lower = lower > s.lower[at] ? lower : s.lower[at];
+      float const new_upper = upper < s.upper[at] ? upper : s.upper[at];
+      if (!(new_lower <= new_upper)) continue;  // rounding under `Nearest`; impossible under `Outward`
+      s.lower[at] = new_lower;
+      s.upper[at] = new_upper;
+    }
+  }
+
+  /// Lines, outputs and live columns of stage S from the intervals of its head.
+  template <class S>
+  void relax(network_state<Net>& state) const {
+    relax_stage<S, R>(*weights_, sources<S>(state), state.stage[S::number], state.batch, roundings<S>());
+  }
+
+ private:
+  template <class S>
+  static operands<S, stage_state const*> sources(network_state<Net> const& state) {
+    operands<S, stage_state const*> x{};
+    S::for_each_operand([&]<std::size_t I> { x[I] = &state.stage[S::template input<I>]; });
+    return x;
+  }
+
+  template <class S>
+  static operands<S, float*> targets(coefficient_views<Net> const& a) {
+    operands<S, float*> out{};
+    S::for_each_operand([&]<std::size_t I> { out[I] = a[S::template input<I>]; });
+    return out;
+  }
+
+  template <std::size_t N>
+  static void clear(std::size_t rows, std::array<stage_state const*, N> const& x, std::array<float*, N> const& out,
+                    std::array<bool, N> const& overwrite) {
+    for (std::size_t i = 0; i < N; ++i) {
+      if (overwrite[i]) std::fill_n(out[i], rows * x[i]->live_count, 0.0f);
+    }
+  }
+
+  static void compact_input(stage_state& s, std::size_t batch) {
+    compact(s, batch);
+    for (std::size_t b = 0; b < batch; ++b) s.floor[b] = 0;
+  }
+
+  template <class S>
+  [[nodiscard]] linear_weights dense() const {
+    constexpr std::size_t at = S::info.head;
+    return {weights_->template tensor<at, 0>(), weights_->template tensor<at, 1>(), S::size,
+            S::template operand<0>.size(), weights_->template rounded<at>()};
+  }
+
+  template <class S>
+  [[nodiscard]] conv_weights filters() const {
+    constexpr std::size_t at = S::info.head;
+    return {weights_->template tensor<at, 0>(), weights_->template tensor<at, 1>(), S::head::filter,
+            S::template operand<0>, S::shape, weights_->template rounded<at>()};
+  }
+
+  /// Roundings that a coefficient can meet in the backward step of stage S, sums with other consumers included.
+  template <class S>
+  static constexpr std::size_t roundings() {
+    std::size_t fan = 0;
+    for (std::size_t i = 0; i < S::input_count; ++i) {
+      fan = std::max(fan, stage_table_of<Net>.stage[S::info.inputs[i]].consumers);
+    }
+    if constexpr (HeadOf<typename S::head, linear_head>) return fan + linear_roundings(S::size);
+    if constexpr (HeadOf<typename S::head, conv_head>) return fan + conv_roundings(S::shape, S::head::filter);
+    if constexpr (HeadOf<typename S::head, sparse_head>) {
+      return fan + 2 + []<std::size_t... I>(std::index_sequence<I...>) {
+        return S::head::template uses<S::template operand<I>...>;
+      }(std::make_index_sequence<S::input_count>{});
+    }
+    if constexpr (HeadOf<typename S::head, max_head>) return fan + S::head::template uses<S::template operand<0>>;
+    return fan;
+  }
+
+  struct release {
+    void operator()(std::byte* block) const { ::operator delete(block, std::align_val_t{arena::alignment}); }
+  };
+
+  parameters<Net> const* weights_;
+  std::unique_ptr<std::byte, release> block_;
+  arena memory_;
+};
+
+}  // namespace hull::cpu

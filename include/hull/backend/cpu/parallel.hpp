@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+// Loops over all cores. OpenMP where the compiler was asked for it, one thread otherwise.
+#pragma once
+
+#include <cstddef>
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+namespace hull::cpu {
+
+[[nodiscard]] inline std::size_t thread_count() {
+#ifdef _OPENMP
+  return static_cast<std::size_t>(omp_get_max_threads());
+#else
+  return 1;
+#endif
+}
+
+/// Number of the calling thread inside a parallel loop.
+[[nodiscard]] inline std::size_t thread_number() {
+#ifdef _OPENMP
+  return static_cast<std::size_t>(omp_get_thread_num());
+#else
+  return 0;
+#endif
+}
+
+/// Calls body(i) for i = 0 .. count - 1, in any order, from several threads. `work` is a rough number of operations per
+/// call: small loops stay on one thread, where they are faster.
+template <class Body>
+void parallel_for(std::size_t count, std::size_t work, Body&& body) {
+#ifdef _OPENMP
+  if (count > 1 && count * work > 20000 && !omp_in_parallel()) {
+#pragma omp parallel for schedule(dynamic, 1)
+    for (std::size_t i = 0; i < count; ++i) body(i);
+    return;
+  }
+#endif
+  static_cast<void>(work);
+  for (std::size_t i = 0; i < count; ++i) body(i);
+}
+
+/// The same for ranges: body(first, last) on about equal parts of [0, count), each but the last a multiple of `grain`.
+template <class Body>
+void parallel_ranges(std::size_t count, std::size_t grain, std::size_t work, Body&& body) {
+  std::size_t const parts = (count + grain - 1) / grain;
+  std::size_t const per = parts == 0 ? 1 : (parts + 4 * thread_count() - 1) / (4 * thread_count());
+  std::size_t const blocks = (parts + per - 1) / per;
+  parallel_for(blocks, work * grain * per, [&](std::size_t i) {
+    std::size_t const first = i * per * grain, last = first + per * grain;
+    body(first, last < count ? last : count);
+  });
+}
+
+}  // namespace hull::cpu

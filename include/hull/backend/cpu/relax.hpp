@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+// Between the head and the output of a stage: which neurons need rows, the lines of the tail in centred form, and the
+// step that takes rows from the output of a stage to its head.
+#pragma once
+
+#include <cmath>
+#include <limits>
+
+#include <hull/backend/cpu/lanes.hpp>
+#include <hull/backend/cpu/parallel.hpp>
+#include <hull/backend/cpu/sparse.hpp>
+#include <hull/net/parameters.hpp>
+#include <hull/propagate/rounding_error.hpp>
+#include <hull/propagate/state.hpp>
+#include <hull/relax/compose.hpp>
+
+namespace hull::cpu {
+
+/// The tail of stage S at element i, as one relaxation: lines of the whole chain and the interval of the output.
+struct tail_bounds final {
+  lines<float> around;
+  interval<float> image;
+};
+
+template <class S, class Parameters>
+tail_bounds relax_tail(Parameters const& weights, stage_state const& s, std::size_t box, std::size_t i) {
+  std::size_t const at = box * s.size + i;
+  interval<float> value{s.lower[at], s.upper[at]};
+  lines<float> around{{1, 0}, {1, 0}};
+  interval<float> domain = value;
+  if constexpr (HeadOf<typename S::head, max_head>) {
+    // the head as a function of its pick: at least the pick, at most the ceiling
+    domain = {down::from_double(down::sub(s.origin[at], static_cast<double>(s.radius[at]))),
+              up::from_double(up::add(s.origin[at], static_cast<double>(s.radius[at])))};
+    if (!std::isinf(s.ceiling[at]) || s.ceiling[at] > 0) around.upper = {0, s.ceiling[at]};
+  }
+  if (!is_finite(value)) {  // nothing is known: NaN in the lines reaches every row and ends as "unknown"
+    float const nan = std::numeric_limits<float>::quiet_NaN();
+    return {{{0, nan}, {0, nan}}, {nan, nan}};
+  }
+  S::for_each_tail([&]<std::size_t I> {
+    auto const f = weights.template element<I>(i);
+    around = compose(f.relax(value), around, domain);
+    value = f.image(value);
+  });
+  return {around, value};
+}
+
+/// Whether tighter bounds of the head could tighten the relaxation of element i.
+template <class S, class Parameters>
+bool gains_from_bounds(Parameters const& weights, stage_state const& s, std::size_t box, std::size_t i) {
+  interval<float> value{s.lower[box * s.size + i], s.upper[box * s.size + i]};
+  bool linear = true;
+  S::for_each_tail([&]<std::size_t I> {
+    auto const f = weights.template element<I>(i);
+    linear = linear && f.linear_on(value);
+    value = f.image(value);
+  });
+  return !linear;
+}
+
+/// Drops the columns that are zero for every box, and moves the others together.
+inline void compact(stage_state& s, std::size_t batch) {
+  std::size_t const n = s.size;
+  s.live_count = 0;
+  for (std::size_t i = 0; i < n; ++i) {
+    bool live = false;
+    for (std::size_t b = 0; b < batch && !live; ++b) {
+      std::size_t const at = b * n + i;
+      // written so that NaN counts as live
+      bool const zero = s.lower_slope[at] == 0 && s.upper_slope[at] == 0 && s.lower_shift[at] == 0 &&
+                        s.upper_shift[at] == 0 && s.spread[at] == 0;
+      live = !zero;
+    }
+    s.slot[i] = live ? static_cast<index_t>(s.live_count) : stage_state::dead;
+    if (live) s.live[s.live_count++] = static_cast<index_t>(i);
+  }
+  for (std::size_t b = 0; b < batch; ++b) {
+    double reach = 0, spread = 0;
+    for (std::size_t i = 0; i < n; ++i) spread += s.spread[b * n + i];
+    for (std::size_t c = 0; c < s.live_count; ++c) {
+      std::size_t const from = b * n + s.live[c], to = b * s.live_count + c;
+      s.lower_slope[to] = s.lower_slope[from];
+      s.upper_slope[to] = s.upper_slope[from];
+      s.lower_shift[to] = s.lower_shift[from];
+      s.upper_shift[to] = s.upper_shift[from];
+      s.error[to] = s.error[from];
+      s.reach[to] = s.radius[from];
+      reach += s.radius[from];
+    }
+    s.total_spread[b] = spread;
+    s.floor[b] = 2 * float_floor * reach;  // one underflow of A * slope per column
+  }
+}
+
+/// Computes lines, output interval and live columns of a stage from the bounds of its head.
+/// Roundings: how many a coefficient meets in the head's backward product, sums with other consumers included.
+template <class S, class R, class Parameters>
+void relax_stage(Parameters const& weights, operands<S, stage_state const*> const& x, stage_state& s, std::size_t batch,
+                 std::size_t roundings) {
+  constexpr std::size_t n = S::size;
+  double const product_error = gamma(roundings, unit_float);
+  double const sum_error = gamma_sum(n);
+  parallel_ranges(n, 32, 32 * batch, [&](std::size_t first, std::size_t last) {
+    for (std::size_t b = 0; b < batch; ++b) {
+      for (std::size_t i = first; i < last; ++i) {
+        std::size_t const at = b * n + i;
+        auto const [around, image] = relax_tail<S>(weights, s, b, i);
+        float const centre = static_cast<float>(0.5 * (static_cast<double>(image.lower) + static_cast<double>(image.upper)));
+        float const spread = std::max(up::sub(image.upper, centre), up::sub(centre, image.lower));
+        s.centre[at] = centre;
+        s.spread[at] = spread;
+        s.lower_slope[at] = around.lower.slope;
+        s.upper_slope[at] = around.upper.slope;
+        double const origin = s.origin[at], error = s.origin_error[at];
+        // line(origin) - centre; 4 roundings of double, and the distance of origin from the exact origin
+        auto const shift = [&](line<float> l) { return l.slope * origin + l.bias - centre; };
+        auto const doubt = [&](line<float> l) {
+          return std::fabs(l.slope) * error + 8 * unit_double * (std::fabs(l.slope * origin) + std::fabs(l.bias) + std::fabs(centre));
+        };
+        if constexpr (R::outward) {
+          s.lower_shift[at] = down::from_double(shift(around.lower) - doubt(around.lower));
+          s.upper_shift[at] = up::from_double(shift(around.upper) + doubt(around.upper));
+          double const steep = std::max(std::fabs(around.lower.slope), std::fabs(around.upper.slope));
+          double const far = std::max(std::fabs(s.lower_shift[at]), std::fabs(s.upper_shift[at]));
+          s.error[at] = up::from_double(1.001 * (steep * s.radius[at] * (product_error + 2 * unit_float) + sum_error * far));
+        } else {
+          s.lower_shift[at] = static_cast<float>(shift(around.lower));
+          s.upper_shift[at] = static_cast<float>(shift(around.upper));
+          s.error[at] = 0;
+        }
+      }
+    }
+  });
+  compact(s, batch);
+  for (std::size_t b = 0; b < batch; ++b) {
+    double spread = 0;
+    for (stage_state const* one : x) spread += one->total_spread[b];
+    s.floor[b] += float_floor * static_cast<double>(s.live_count) * spread;  // one underflow per product
+    if constexpr (!R::outward) s.floor[b] = 0;
+  }
+}
+
+/// Takes rows from the output of a stage to its head: a (in place, [rows, live]), value and slack; `bound` gets the
+/// lower bound of the row that interval arithmetic gives here if no other stage holds coefficients.
+template <class R>
+void relax_rows(row_block const& rows, stage_state const& s, float* a) {
+  std::size_t const live = s.live_count;
+  parallel_ranges(rows.count, 4, 2 * live, [&](std::size_t first, std::size_t last) {
+    for (std::size_t r = first; r < last; ++r) {
+      std::size_t const base = rows.box[r] * live;
+      float const* const lower_slope = s.lower_slope + base;
+      float const* const upper_slope = s.upper_slope + base;
+      float const* const lower_shift = s.lower_shift + base;
+      float const* const upper_shift = s.upper_shift + base;
+      float const* const error = s.error + base;
+      float const* const reach = s.reach + base;
+      float* const row = a + r * live;
+      lane_sums<3> sums{};
+      for_lanes(live, [&](std::size_t c, std::size_t lane) {
+        float const coefficient = row[c];
+        bool const positive = coefficient >= 0;
+        float const slope = positive ? lower_slope[c] : upper_slope[c];
+        float const shift = positive ? lower_shift[c] : upper_shift[c];
+        float const moved = coefficient * slope;
+        row[c] = moved;
+        sums[0][lane] += static_cast<double>(coefficient) * static_cast<double>(shift);  // exact product
+        sums[1][lane] += static_cast<double>(std::fabs(coefficient)) * static_cast<double>(error[c]);
+        sums[2][lane] += static_cast<double>(std::fabs(moved)) * static_cast<double>(reach[c]);
+      });
+      rows.value[r] += total(sums[0]);
+      double const distance = total(sums[2]);
+      if constexpr (R::outward) {
+        double const share = 1 + gamma_sum(live);
+        rows.slack[r] = up::add(rows.slack[r], total(sums[1]) * share + s.floor[rows.box[r]] +
+                                                   2 * unit_double * std::fabs(rows.value[r]));
+        rows.bound[r] = down::sub(down::sub(rows.value[r], rows.slack[r]), distance * share);
+      } else {
+        rows.bound[r] = rows.value[r] - distance;
+      }
+    }
+  });
+}
+
+}  // namespace hull::cpu

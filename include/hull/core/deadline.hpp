@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+// A point in time after which work stops.
+#pragma once
+
+#include <chrono>
+#include <exception>
+
+namespace hull {
+
+/// Thrown inside a propagation when its deadline has passed; the search turns it into the verdict `timeout`.
+class deadline_passed final : public std::exception {
+ public:
+  [[nodiscard]] char const* what() const noexcept override { return "hull: deadline passed"; }
+};
+
+class deadline final {
+ public:
+  using clock = std::chrono::steady_clock;
+
+  deadline() = default;  // never
+  explicit deadline(double seconds_from_now)
+      : end_(clock::now() + std::chrono::duration_cast<clock::duration>(std::chrono::duration<double>(seconds_from_now))),
+        set_(true) {}
+
+  [[nodiscard]] bool passed() const { return set_ && clock::now() >= end_; }
+
+  void check() const {
+    if (passed()) throw deadline_passed();
+  }
+
+ private:
+  clock::time_point end_{};
+  bool set_ = false;
+};
+
+}  // namespace hull

@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
+// Everything that needs neither CUDA, NCCL, MPI nor a file: describe a network, bound it, verify it on the CPU.
+#pragma once
+
+#include <hull/backend/cpu/machine.hpp>
+#include <hull/net/network.hpp>
+#include <hull/propagate/propagation.hpp>
+#include <hull/search/verifier.hpp>

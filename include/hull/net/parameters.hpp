@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+// The numbers of a network, addressed by node: one block of floats whose layout is a compile-time constant.
+#pragma once
+
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <hull/core/error.hpp>
+#include <hull/net/graph.hpp>
+
+namespace hull {
+
+/// One tensor in the block.
+struct parameter_slot final {
+  std::string_view layer;
+  std::string_view name;
+  std::size_t count = 0;
+  std::size_t offset = 0;  // in floats
+};
+
+/// What a source of parameters returns for a key.
+struct parameter_values final {
+  std::span<float const> values;
+  bool rounded = false;  // the file had more digits than a float holds
+};
+
+namespace detail {
+
+template <Network Net, std::size_t I>
+consteval std::size_t parameter_count() {
+  using op = typename graph<Net>::template op<I>;
+  if constexpr (Pointwise<op>) {
+    return op::parameters.size();
+  } else if constexpr (requires { op::layer; }) {
+    return 2;
+  } else {
+    return 0;
+  }
+}
+
+/// Number of the first slot of node I; one past the last slot for I = number of nodes.
+template <Network Net>
+consteval auto first_slots() {
+  std::array<std::size_t, graph<Net>::size + 1> first{};
+  graph<Net>::for_each([&]<std::size_t I> { first[I + 1] = first[I] + parameter_count<Net, I>(); });
+  return first;
+}
+
+template <Network Net>
+inline constexpr auto first_slot = first_slots<Net>();
+
+constexpr std::size_t pointwise_count(per extent, extents shape) {
+  if (extent == per::layer) return 1;
+  return extent == per::channel ? shape[0] : shape.size();
+}
+
+template <Network Net>
+consteval auto parameter_slots() {
+  using g = graph<Net>;
+  std::array<parameter_slot, first_slot<Net>[g::size]> slots{};
+  std::size_t at = 0, offset = 0;
+  auto const add = [&](std::string_view layer, std::string_view name, std::size_t count) {
+    slots[at++] = {layer, name, count, offset};
+    offset += (count + 15) / 16 * 16;  // 64 bytes: every tensor begins on a cache line
+  };
+  g::for_each([&]<std::size_t I> {
+    using op = typename g::template op<I>;
+    if constexpr (Pointwise<op>) {
+      for (auto const& p : op::parameters) {
+        add(layer_name<op>(), p.name, pointwise_count(p.extent, g::template shape<I>));
+      }
+    } else if constexpr (parameter_count<Net, I>() > 0) {
+      for (auto const& p : op::template parameters<g::template shape<g::template inputs<I>[0]>>) {
+        add(layer_name<op>(), p.name, p.count);
+      }
+    }
+  });
+  return slots;
+}
+
+}  // namespace detail
+
+template <Network Net>
+inline constexpr auto parameter_slots = detail::parameter_slots<Net>();
+
+/// The parameters of a network in host memory.
+template <Network Net>
+class parameters final {
+ public:
+  static constexpr auto const& slots = parameter_slots<Net>;
+  static constexpr std::size_t size = slots.empty() ? 0 : slots.back().offset + (slots.back().count + 15) / 16 * 16;
+
+  /// `source(key)` returns a parameter_values for each key "<layer>.<name>".
+  /// Throws hull::error if a count differs from the network's or a value is not finite. Cost: one copy.
+  template <class Source>
+  explicit parameters(Source&& source) : values_(size) {
+    for (std::size_t at = 0; at < slots.size(); ++at) {
+      auto const& slot = slots[at];
+      std::string const key = std::string(slot.layer) + "." + std::string(slot.name);
+      parameter_values const found = source(key);
+      expect(found.values.size() == slot.count, "parameter " + key + " has " + std::to_string(found.values.size()) +
+                                                    " values, the network expects " + std::to_string(slot.count));
+      for (float const value : found.values) expect(std::isfinite(value), "parameter " + key + " has a value that is NaN or infinite");
+      std::copy(found.values.begin(), found.values.end(), values_.begin() + static_cast<std::ptrdiff_t>(slot.offset));
+      rounded_[at] = found.rounded;
+    }
+  }
+
+  /// Tensor number `Slot` of node I.
+  template <std::size_t I, std::size_t Slot>
+  [[nodiscard]] float const* tensor() const {
+    return values_.data() + slots[detail::first_slot<Net>[I] + Slot].offset;
+  }
+
+  /// Whether a tensor of node I was rounded to float when it was read.
+  template <std::size_t I>
+  [[nodiscard]] bool rounded() const {
+    for (std::size_t at = detail::first_slot<Net>[I]; at < detail::first_slot<Net>[I + 1]; ++at) {
+      if (rounded_[at]) return true;
+    }
+    return false;
+  }
+
+  /// The scalar function of pointwise node I at element `index`, its parameters bound.
+  template <std::size_t I>
+  [[nodiscard]] auto element(std::size_t index) const {
+    using op = typename graph<Net>::template op<I>;
+    constexpr extents shape = graph<Net>::template shape<I>;
+    return [&]<std::size_t... P>(std::index_sequence<P...>) {
+      return typename op::element{at<I, P>(shape, op::parameters[P].extent, index)...};
+    }(std::make_index_sequence<op::parameters.size()>{});
+  }
+
+ private:
+  template <std::size_t I, std::size_t P>
+  [[nodiscard]] float at(extents shape, per extent, std::size_t index) const {
+    std::size_t const i = extent == per::layer ? 0 : extent == per::channel ? index / shape.stride(0) : index;
+    return tensor<I, P>()[i];
+  }
+
+  std::vector<float> values_;
+  std::array<bool, slots.size() + 1> rounded_{};
+};
+
+}  // namespace hull

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where the coefficients of each stage lie while rows travel from a start stage to the input: live ranges, first fit.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+
+#include <hull/net/fuse.hpp>
+
+namespace hull {
+
+/// Offsets in floats per row; multiply by the number of rows of a chunk.
+template <Network Net>
+struct coefficient_plan final {
+  static constexpr std::size_t count = stage_count<Net>;
+  static constexpr std::size_t nowhere = ~std::size_t{0};
+
+  std::array<std::size_t, count> offset{};  // `nowhere` if no row gets there
+  std::array<std::size_t, count> writer{};  // the stage that contributes first
+  std::size_t width = 0;                    // floats per row
+
+  [[nodiscard]] constexpr bool reached(std::size_t k) const { return offset[k] != nowhere; }
+};
+
+/// Plan for rows that start at the head of stage `start`, or, if `at_output`, at the output of stage `start`.
+/// `with_input`: the rows also have coefficients of the input from the beginning.
+template <Network Net>
+[[nodiscard]] constexpr coefficient_plan<Net> plan_coefficients(std::size_t start, bool at_output, bool with_input) {
+  constexpr auto const& table = stage_table_of<Net>;
+  coefficient_plan<Net> plan;
+  plan.offset.fill(coefficient_plan<Net>::nowhere);
+  plan.writer.fill(coefficient_plan<Net>::nowhere);
+  std::array<bool, coefficient_plan<Net>::count> live{};
+
+  auto const place = [&](std::size_t k) {
+    std::size_t at = 0;
+    for (bool moved = true; moved;) {
+      moved = false;
+      for (std::size_t other = 0; other < live.size(); ++other) {
+        if (!live[other] || at + table.stage[k].size <= plan.offset[other]) continue;
+        if (at >= plan.offset[other] + table.stage[other].size) continue;
+        at = plan.offset[other] + table.stage[other].size;
+        moved = true;
+      }
+    }
+    plan.offset[k] = at;
+    plan.width = std::max(plan.width, at + table.stage[k].size);
+    live[k] = true;
+  };
+
+  if (at_output) place(start);
+  if (with_input && start != 0) place(0);
+  for (std::size_t k = start; k > 0; --k) {
+    if (k != start && !plan.reached(k)) continue;
+    for (std::size_t i = 0; i < table.stage[k].input_count; ++i) {
+      std::size_t const from = table.stage[k].inputs[i];
+      if (plan.reached(from)) continue;
+      place(from);
+      plan.writer[from] = k;
+    }
+    live[k] = false;
+  }
+  return plan;
+}
+
+}  // namespace hull

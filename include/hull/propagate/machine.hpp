@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+// What propagation asks of a machine. A backend runs the steps; a sharding policy may stand between (who holds which
+// weights, which rows); propagation itself names neither.
+#pragma once
+
+#include <array>
+#include <concepts>
+#include <cstddef>
+#include <span>
+
+#include <hull/core/arena.hpp>
+#include <hull/propagate/specification.hpp>
+#include <hull/propagate/state.hpp>
+
+namespace hull {
+
+/// A part [first, last) of a list of rows.
+struct row_range final {
+  std::size_t first = 0;
+  std::size_t last = 0;
+};
+
+/// A specification row: the linear form of `form` over the box number `box` of the batch.
+struct row_form final {
+  index_t box = 0;
+  linear_constraint const* form = nullptr;
+};
+
+/// Coefficient buffers by stage, each [rows, live columns of the stage]; null where no row gets.
+template <Network Net>
+using coefficient_views = std::array<float*, stage_count<Net>>;
+
+/// Which contributions of a head's operands come first: those overwrite, the others add.
+template <class S>
+using overwrite_flags = std::array<bool, S::input_count>;
+
+/// The steps of a propagation on stage S of network Net. All pointers of state and rows point into memory().
+template <class M, class Net>
+concept Machine = Network<Net> && requires(M machine, network_state<Net> state, row_block rows,
+                                           coefficient_views<Net> a, std::span<row_form const> forms,
+                                           std::span<disjunct const> cases, std::size_t n) {
+  { machine.memory() } -> std::same_as<arena&>;
+  { machine.share(n) } -> std::same_as<row_range>;  // the rows of n that this rank computes
+};
+
+}  // namespace hull

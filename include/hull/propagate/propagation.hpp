@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: Apache-2.0
+// Interval bound propagation and CROWN over a batch of boxes.
+//
+// Sources: IBP, Gowal et al. 2018, section 3; CROWN, Zhang et al. 2018, section 3, in the backward form of Xu et al. 2020
+// (auto_LiRPA), section 3.2. New here: every row is a lower bound (an upper bound is a row with sign -1), and rows are
+// kept in centred form (docs/soundness.md), so one vector per stage makes them sound in floating point.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <limits>
+#include <span>
+#include <vector>
+
+#include <hull/core/deadline.hpp>
+#include <hull/core/error.hpp>
+#include <hull/propagate/coefficients.hpp>
+#include <hull/propagate/machine.hpp>
+#include <hull/propagate/state.hpp>
+
+namespace hull {
+
+/// How the bounds of hidden neurons are computed.
+enum class hidden_bounds { interval, crown };
+
+namespace detail {
+
+/// Whether a max head reads stage K: then tighter bounds help even where the tail is linear.
+template <Network Net, std::size_t K>
+consteval bool feeds_max() {
+  bool feeds = false;
+  for_each_stage<K + 1, stage_count<Net>>([&]<std::size_t J> {
+    if constexpr (HeadOf<typename stage<Net, J>::head, max_head>) feeds = feeds || stage<Net, J>::template input<0> == K;
+  });
+  return feeds;
+}
+
+/// Whether backward rows can improve on interval arithmetic at the head of stage K. They cannot where the head is an
+/// affine function of the box itself: there intervals are exact.
+template <Network Net, std::size_t K>
+consteval bool needs_rows() {
+  using S = stage<Net, K>;
+  if constexpr (HeadOf<typename S::head, input_head> || HeadOf<typename S::head, max_head>) return false;
+  if (S::input_count == 1 && S::info.inputs[0] == 0) return false;
+  return S::info.tail_count > 0 || feeds_max<Net, K>();
+}
+
+}  // namespace detail
+
+/// Bounds of one network on one machine. `M` is a Machine (propagate/machine.hpp).
+template <Network Net, class M>
+class propagation final {
+ public:
+  static constexpr std::size_t last = stage_count<Net> - 1;
+
+  /// `row_bytes` is the budget for the rows of one chunk; results do not depend on it by a bit.
+  explicit propagation(M& machine, std::size_t row_bytes = std::size_t{256} << 20)
+      : machine_(&machine), row_bytes_(row_bytes) {}
+
+  /// run() and the bounds of rows throw deadline_passed soon after `end`.
+  void stop_at(deadline const& end) { end_ = end; }
+
+  /// Bounds of all stages over each box. Sound for the exact network under Outward (docs/soundness.md).
+  /// Boxes: [b], each with one range per input. Cost: one forward pass, and with `crown` one backward pass per stage and
+  /// chunk of unstable neurons.
+  void run(std::span<std::vector<input_range> const* const> boxes, hidden_bounds method) {
+    for (auto const* box : boxes) {
+      expect(box->size() == graph<Net>::input_size, "propagation: a box has " + std::to_string(box->size()) +
+                                                        " ranges, the network has " +
+                                                        std::to_string(graph<Net>::input_size) + " inputs");
+    }
+    machine_->reserve(plan(boxes.size()));
+    machine_->memory().release(0);
+    state_.carve(machine_->memory(), boxes.size());
+    machine_->load_boxes(state_, boxes);
+    for_each_stage<1, stage_count<Net>>([&]<std::size_t K> {
+      using S = stage<Net, K>;
+      end_.check();
+      machine_->template forward<S>(state_);
+      if constexpr (detail::needs_rows<Net, K>()) {
+        if (method == hidden_bounds::crown) tighten<K>();
+      }
+      machine_->template relax<S>(state_);
+    });
+  }
+
+  /// Lower bounds of linear forms over the outputs (and inputs), after run(). Returns one bound per form; a bound that
+  /// could not be computed (overflow) is -infinity.
+  [[nodiscard]] std::vector<double> lower_bounds(std::span<row_form const> forms) {
+    std::vector<double> bounds;
+    bounds.reserve(forms.size());
+    backward_forms(forms, [&](row_block const& rows, coefficient_views<Net> const&) {
+      append_bounds(rows, bounds);
+    });
+    return bounds;
+  }
+
+  /// The same from the intervals of the outputs alone, without a backward pass.
+  [[nodiscard]] std::vector<double> interval_bounds(std::span<row_form const> forms) {
+    std::vector<double> bounds;
+    bounds.reserve(forms.size());
+    bool const with_input = has_input_terms(forms);
+    auto const layout = plan_coefficients<Net>(last, true, with_input);
+    std::size_t const chunk = chunk_rows<last>(layout, forms.size());
+    for (std::size_t first = 0; first < forms.size(); first += chunk) {
+      std::size_t const mark = machine_->memory().used();
+      auto work = carve<last>(layout, std::min(chunk, forms.size() - first));
+      machine_->seed_forms(state_, forms.subspan(first, work.rows.count), work.rows, work.a);
+      machine_->bound_by_intervals(state_, work.rows, work.a);
+      append_bounds(work.rows, bounds);
+      machine_->memory().release(mark);
+    }
+    return bounds;
+  }
+
+  /// Runs the forms back to the input in chunks; `finish(rows, coefficients)` sees each chunk with the coefficients of
+  /// the input. With boxes of one point the coefficients are the gradient of the form.
+  template <class Finish>
+  void backward_forms(std::span<row_form const> forms, Finish&& finish) {
+    bool const with_input = has_input_terms(forms);
+    auto const layout = plan_coefficients<Net>(last, true, with_input);
+    row_range const mine = machine_->share(forms.size());
+    std::size_t const chunk = chunk_rows<last>(layout, mine.last - mine.first);
+    for (std::size_t first = mine.first; first < mine.last; first += chunk) {
+      std::size_t const mark = machine_->memory().used();
+      auto work = carve<last>(layout, std::min(chunk, mine.last - first));
+      machine_->seed_forms(state_, forms.subspan(first, work.rows.count), work.rows, work.a);
+      step_back<last>(layout, work);
+      finish_rows(work);
+      finish(work.rows, work.a);
+      machine_->memory().release(mark);
+    }
+  }
+
+  /// State after run(), in the machine's memory.
+  [[nodiscard]] network_state<Net> const& state() const { return state_; }
+
+  /// Bytes of the machine's memory that a batch of `boxes` needs, rows included.
+  [[nodiscard]] std::size_t plan(std::size_t boxes) const {
+    std::size_t forward = 0;
+    for_each_stage<1, stage_count<Net>>(
+        [&]<std::size_t K> { forward = std::max(forward, M::template forward_floats<stage<Net, K>>(boxes)); });
+    return network_state<Net>::bytes(boxes) +
+           std::max({row_bytes_, least_row_bytes(), forward * sizeof(float) + arena::alignment});
+  }
+
+ private:
+  static bool has_input_terms(std::span<row_form const> forms) {
+    return std::any_of(forms.begin(), forms.end(), [](row_form const& f) { return !f.form->inputs.empty(); });
+  }
+
+  /// A bound that is NaN says nothing.
+  static void append_bounds(row_block const& rows, std::vector<double>& bounds) {
+    for (std::size_t r = 0; r < rows.count; ++r) {
+      double const bound = rows.bound[r];
+      bounds.push_back(bound == bound ? bound : -std::numeric_limits<double>::infinity());
+    }
+  }
+
+  struct workspace {
+    row_block rows;
+    coefficient_views<Net> a{};
+    float* scratch = nullptr;
+  };
+
+  static constexpr std::size_t bytes_per_row(std::size_t width) {
+    return width * sizeof(float) + 2 * sizeof(index_t) + sizeof(float) + 3 * sizeof(double);
+  }
+  static constexpr std::size_t row_group = 16;  // rows of a chunk are a multiple of this, so that buffers stay aligned
+  static constexpr std::size_t rounding_bytes = 16 * arena::alignment;
+
+  /// Floats of scratch for backward steps from stage K down.
+  template <std::size_t K>
+  static std::size_t scratch_floats() {
+    std::size_t most = 0;
+    for_each_stage<1, K + 1>([&]<std::size_t J> { most = std::max(most, M::template scratch_floats<stage<Net, J>>()); });
+    return most;
+  }
+
+  /// Room for the smallest chunk from any start.
+  [[nodiscard]] static std::size_t least_row_bytes() {
+    std::size_t width = 0;
+    for (std::size_t k = 0; k <= last; ++k) {
+      width = std::max({width, plan_coefficients<Net>(k, false, false).width, plan_coefficients<Net>(k, true, true).width});
+    }
+    return row_group * bytes_per_row(width) + scratch_floats<last>() * sizeof(float) + rounding_bytes;
+  }
+
+  template <std::size_t K>
+  [[nodiscard]] std::size_t chunk_rows(coefficient_plan<Net> const& layout, std::size_t rows) const {
+    std::size_t const fixed = scratch_floats<K>() * sizeof(float) + rounding_bytes;
+    std::size_t const budget = std::max(row_bytes_, least_row_bytes());
+    std::size_t const most = (budget - fixed) / bytes_per_row(layout.width) / row_group * row_group;
+    return std::min(most, (rows + row_group - 1) / row_group * row_group);
+  }
+
+  template <std::size_t K>
+  [[nodiscard]] workspace carve(coefficient_plan<Net> const& layout, std::size_t rows) {
+    std::size_t const room = (rows + row_group - 1) / row_group * row_group;
+    arena& memory = machine_->memory();
+    workspace work;
+    work.rows.count = rows;
+    work.rows.box = memory.take<index_t>(room);
+    work.rows.index = memory.take<index_t>(room);
+    work.rows.sign = memory.take<float>(room);
+    work.rows.value = memory.take<double>(room);
+    work.rows.slack = memory.take<double>(room);
+    work.rows.bound = memory.take<double>(room);
+    float* const base = memory.take<float>(room * layout.width);
+    for (std::size_t k = 0; k <= K; ++k) {
+      if (layout.reached(k)) work.a[k] = base + room * layout.offset[k];
+    }
+    work.scratch = memory.take<float>(scratch_floats<K>());
+    return work;
+  }
+
+  /// Rows for the unstable neurons of stage K, in chunks, then its tighter intervals.
+  template <std::size_t K>
+  void tighten() {
+    using S = stage<Net, K>;
+    std::size_t const candidates = machine_->template find_candidates<S>(state_, detail::feeds_max<Net, K>());
+    constexpr auto layout = plan_coefficients<Net>(K, false, false);
+    row_range const mine = machine_->share(candidates);
+    std::size_t const chunk = chunk_rows<K>(layout, 2 * (mine.last - mine.first)) / 2;
+    for (std::size_t first = mine.first; first < mine.last; first += chunk) {
+      std::size_t const mark = machine_->memory().used();
+      auto work = carve<K>(layout, 2 * std::min(chunk, mine.last - first));
+      machine_->template seed_candidates<S>(state_, first, work.rows, work.a, fan<K>());
+      for_each_stage_backward<K - 1>([&]<std::size_t J> { step<J>(layout, work); });
+      finish_rows(work);
+      machine_->template refine<S>(state_, work.rows);
+      machine_->memory().release(mark);
+    }
+  }
+
+  /// Takes rows from the output of stage K to the outputs of its operands, and so on to the input.
+  template <std::size_t K>
+  void step_back(coefficient_plan<Net> const& layout, workspace& work) {
+    for_each_stage_backward<K>([&]<std::size_t J> { step<J>(layout, work); });
+  }
+
+  template <std::size_t J>
+  void step(coefficient_plan<Net> const& layout, workspace& work) {
+    using S = stage<Net, J>;
+    if (!layout.reached(J)) return;
+    end_.check();
+    machine_->template relax_rows<S>(state_, work.rows, work.a);
+    overwrite_flags<S> overwrite{};
+    for (std::size_t i = 0; i < S::input_count; ++i) {
+      bool const repeated = std::find(S::info.inputs.begin(), S::info.inputs.begin() + i, S::info.inputs[i]) !=
+                            S::info.inputs.begin() + i;
+      overwrite[i] = layout.writer[S::info.inputs[i]] == J && !repeated;
+    }
+    machine_->template backward<S>(state_, work.rows, work.a, overwrite, work.scratch);
+  }
+
+  /// At the input, the bound by intervals is the bound of the row.
+  void finish_rows(workspace& work) { machine_->template relax_rows<stage<Net, 0>>(state_, work.rows, work.a); }
+
+  template <std::size_t K>
+  static constexpr std::size_t fan() {
+    std::size_t most = 0;
+    for (std::size_t i = 0; i < stage<Net, K>::input_count; ++i) {
+      most = std::max(most, stage_table_of<Net>.stage[stage<Net, K>::info.inputs[i]].consumers);
+    }
+    return most;
+  }
+
+  M* machine_;
+  std::size_t row_bytes_;
+  deadline end_;
+  network_state<Net> state_;
+};
+
+}  // namespace hull

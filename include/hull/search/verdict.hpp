@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// What is asked of a verification and what comes back.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <span>
+#include <string_view>
+#include <vector>
+
+namespace hull {
+
+/// VNN-COMP's words: `unsat` the property holds, `sat` it has a counterexample.
+enum class verdict { unsat, sat, unknown, timeout };
+
+[[nodiscard]] constexpr std::string_view to_string(verdict v) {
+  switch (v) {
+    case verdict::unsat: return "unsat";
+    case verdict::sat: return "sat";
+    case verdict::timeout: return "timeout";
+    case verdict::unknown: break;
+  }
+  return "unknown";
+}
+
+/// How to bound: interval arithmetic, CROWN, or intervals first and CROWN where those do not settle it.
+enum class bound_method { interval, crown, automatic };
+
+struct verify_options final {
+  bound_method method = bound_method::automatic;
+  double timeout = std::numeric_limits<double>::infinity();  // seconds
+  std::size_t memory_budget = std::size_t{1} << 30;          // bytes of the arena
+  std::uint64_t seed = 1;
+  std::size_t restarts = 64;  // starting points of the attack for each case
+  std::size_t steps = 60;     // gradient steps from each
+};
+
+/// Decides whether inputs are a counterexample; the tool's own evaluation in double against the specification.
+using confirm_function = std::function<bool(std::span<double const> inputs)>;
+
+struct verify_report final {
+  verdict answer = verdict::unknown;
+  std::vector<double> counterexample;  // inputs; empty unless `sat`
+  std::vector<double> margins;         // best lower bound of every constraint, in order of the specification
+  std::size_t domains = 0;             // boxes bounded
+  double bound_seconds = 0;
+  double attack_seconds = 0;
+  std::size_t planned_bytes = 0;  // of the arena
+  std::size_t peak_bytes = 0;     // what the arena really gave out
+};
+
+/// Bounds of one value of the network, by node of the expression.
+struct node_bounds final {
+  std::size_t node = 0;
+  std::vector<float> lower;
+  std::vector<float> upper;
+};
+
+struct bounds_report final {
+  std::vector<node_bounds> nodes;  // the pre-activation of every stage, then the output
+  std::vector<double> rows;        // lower bounds of the specification's constraints
+  std::vector<double> seconds;     // one for each repetition
+  std::size_t planned_bytes = 0;
+  std::size_t peak_bytes = 0;
+};
+
+}  // namespace hull

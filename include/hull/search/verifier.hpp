@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+// From a specification to a verdict: bound, attack, bound tighter.
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstddef>
+#include <limits>
+#include <numeric>
+#include <span>
+#include <vector>
+
+#include <hull/core/deadline.hpp>
+#include <hull/propagate/propagation.hpp>
+#include <hull/search/attack.hpp>
+#include <hull/search/engine.hpp>
+#include <hull/search/problem.hpp>
+
+namespace hull {
+
+namespace detail {
+
+/// Adds the seconds of a scope to a counter.
+class stopwatch final {
+ public:
+  explicit stopwatch(double& seconds) : seconds_(&seconds) {}
+  stopwatch(stopwatch const&) = delete;
+  stopwatch& operator=(stopwatch const&) = delete;
+  ~stopwatch() { *seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
+
+ private:
+  double* seconds_;
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+}  // namespace detail
+
+/// `M` bounds with the rounding that is asked for; `A` is the same backend with `Nearest`, for the attack.
+template <Network Net, class M, class A>
+class verifier final : public engine {
+ public:
+  explicit verifier(parameter_source const& source) : weights_(source), machine_(weights_), attacker_(weights_) {}
+
+  [[nodiscard]] verify_report verify(specification const& spec, verify_options const& options,
+                                     confirm_function const& confirm) override {
+    problem const asked(spec, graph<Net>::input_size, graph<Net>::output_size);
+    deadline const end = std::isfinite(options.timeout) ? deadline(options.timeout) : deadline();
+    verify_report report;
+    report.margins.assign(asked.rows.size(), -std::numeric_limits<double>::infinity());
+
+    std::vector<std::size_t> open(asked.disjuncts());
+    std::iota(open.begin(), open.end(), std::size_t{0});
+    try {
+      // cheap steps first: intervals, a short attack, CROWN, and the whole attack on what is left
+      if (options.method != bound_method::crown) prove(asked, open, hidden_bounds::interval, options, end, report);
+      if (attack_all(spec, open, 2, options, confirm, end, report)) return report;
+      if (options.method != bound_method::interval) prove(asked, open, hidden_bounds::crown, options, end, report);
+      if (attack_all(spec, open, options.restarts, options, confirm, end, report)) return report;
+      report.answer = open.empty() ? verdict::unsat : verdict::unknown;
+    } catch (deadline_passed const&) {
+      report.answer = verdict::timeout;
+    }
+    if (report.answer == verdict::unknown && end.passed()) report.answer = verdict::timeout;
+    return report;
+  }
+
+  [[nodiscard]] bounds_report bounds(specification const& spec, verify_options const& options,
+                                     std::size_t repeat) override {
+    problem const asked(spec, graph<Net>::input_size, graph<Net>::output_size);
+    expect(asked.disjuncts() > 0, spec.source + ": no box of inputs");
+    bool const crown = options.method != bound_method::interval;
+    auto const method = crown ? hidden_bounds::crown : hidden_bounds::interval;
+    std::vector<input_range> joined = *asked.boxes.front();
+    for (box_view box : asked.boxes) {
+      for (std::size_t i = 0; i < joined.size(); ++i) {
+        joined[i].lower = std::min(joined[i].lower, (*box)[i].lower);
+        joined[i].upper = std::max(joined[i].upper, (*box)[i].upper);
+      }
+    }
+
+    bounds_report report;
+    propagation<Net, M> all(machine_, row_budget(options, 1));
+    box_view const box = &joined;
+    verify_report rows;
+    for (std::size_t run = 0; run < std::max<std::size_t>(1, repeat); ++run) {
+      detail::stopwatch const watch(report.seconds.emplace_back(0.0));
+      all.run({&box, 1}, method);
+      if (asked.boxes.size() == 1) {
+        report.rows = row_bounds(all, asked, {0, 1}, method);
+      }
+    }
+    collect(all, method, report);
+    if (asked.boxes.size() != 1) {
+      std::vector<std::size_t> open(asked.disjuncts());
+      std::iota(open.begin(), open.end(), std::size_t{0});
+      rows.margins.assign(asked.rows.size(), -std::numeric_limits<double>::infinity());
+      prove(asked, open, method, options, deadline(), rows);
+      report.rows = rows.margins;
+    }
+    report.planned_bytes = all.plan(1);
+    report.peak_bytes = machine_.memory().peak();
+    return report;
+  }
+
+ private:
+  [[nodiscard]] static std::size_t row_budget(verify_options const& options, std::size_t boxes) {
+    std::size_t const state = network_state<Net>::bytes(boxes);
+    return options.memory_budget > state ? options.memory_budget - state : 0;
+  }
+
+  /// As many boxes at a time as take at most half the budget.
+  [[nodiscard]] static std::size_t batch_size(verify_options const& options) {
+    std::size_t const one = network_state<Net>::bytes(1);
+    return std::clamp<std::size_t>(options.memory_budget / 2 / one, 1, 256);
+  }
+
+  /// Bounds of the rows whose boxes are [boxes.first, boxes.last) of the problem, which are the batch of `all`.
+  [[nodiscard]] static std::vector<double> row_bounds(propagation<Net, M>& all, problem const& asked, row_range boxes,
+                                                      hidden_bounds method) {
+    std::vector<row_form> forms;
+    for (auto const& row : asked.rows) {
+      if (row.box >= boxes.first && row.box < boxes.last) {
+        forms.push_back({static_cast<index_t>(row.box - boxes.first), row.form});
+      }
+    }
+    return method == hidden_bounds::interval ? all.interval_bounds(forms) : all.lower_bounds(forms);
+  }
+
+  /// Bounds the rows of the open disjuncts, batch by batch, and drops those that are refuted.
+  void prove(problem const& asked, std::vector<std::size_t>& open, hidden_bounds method, verify_options const& options,
+             deadline const& end, verify_report& report) {
+    detail::stopwatch const watch(report.bound_seconds);
+    std::vector<char> refuted(asked.disjuncts(), 0);
+    std::size_t const batch = batch_size(options);
+    for (std::size_t first = 0; first < open.size();) {
+      // the next open disjuncts whose boxes fit into one batch
+      std::vector<box_view> boxes;
+      std::vector<row_form> forms;
+      std::vector<std::size_t> numbers;  // of the rows
+      std::size_t last = first, previous = ~std::size_t{0};
+      for (; last < open.size(); ++last) {
+        std::size_t const box = asked.disjunct_box[open[last]];
+        if (box != previous) {
+          if (boxes.size() == batch) break;
+          boxes.push_back(asked.boxes[box]);
+          previous = box;
+        }
+        for (std::size_t row = asked.first_row[open[last]]; row < asked.first_row[open[last] + 1]; ++row) {
+          forms.push_back({static_cast<index_t>(boxes.size() - 1), asked.rows[row].form});
+          numbers.push_back(row);
+        }
+      }
+      propagation<Net, M> all(machine_, row_budget(options, boxes.size()));
+      all.stop_at(end);
+      report.planned_bytes = std::max(report.planned_bytes, all.plan(boxes.size()));
+      all.run(boxes, method);
+      auto const lower = method == hidden_bounds::interval ? all.interval_bounds(forms) : all.lower_bounds(forms);
+      report.peak_bytes = std::max(report.peak_bytes, machine_.memory().peak());
+      report.domains += boxes.size();
+      for (std::size_t i = 0; i < forms.size(); ++i) {
+        report.margins[numbers[i]] = std::max(report.margins[numbers[i]], lower[i]);
+        if (refutes(lower[i], *forms[i].form)) refuted[asked.rows[numbers[i]].disjunct] = 1;
+      }
+      first = last;
+    }
+    std::erase_if(open, [&](std::size_t d) { return refuted[d] != 0; });
+  }
+
+  /// True if a counterexample was confirmed; it is in the report then. The open disjuncts are attacked in groups as large
+  /// as half the memory budget allows.
+  bool attack_all(specification const& spec, std::span<std::size_t const> open, std::size_t restarts,
+                  verify_options const& options, confirm_function const& confirm, deadline const& end,
+                  verify_report& report) {
+    detail::stopwatch const watch(report.attack_seconds);
+    std::size_t const points = std::clamp<std::size_t>(options.memory_budget / 2 / network_state<Net>::bytes(1), 1, 1024);
+    std::size_t const each = std::min(restarts, points);
+    std::size_t const group = std::max<std::size_t>(1, points / std::max<std::size_t>(1, each));
+    attack<Net, A> search(attacker_, row_budget(options, points));
+    for (std::size_t first = 0; first < open.size() && !end.passed(); first += group) {
+      auto const some = open.subspan(first, std::min(group, open.size() - first));
+      auto found = search.search(spec, some, each, options, confirm, end);
+      if (found.empty()) continue;
+      report.answer = verdict::sat;
+      report.counterexample = std::move(found);
+      return true;
+    }
+    return false;
+  }
+
+  /// Copies the bounds of every pre-activation and of the output.
+  void collect(propagation<Net, M>& all, hidden_bounds method, bounds_report& report) {
+    for_each_stage<1, stage_count<Net>>([&]<std::size_t K> {
+      using S = stage<Net, K>;
+      if (S::info.pass) return;
+      auto const& s = all.state().stage[K];
+      report.nodes.push_back({S::info.head, {s.lower, s.lower + s.size}, {s.upper, s.upper + s.size}});
+    });
+    auto const& output = all.state().stage[stage_count<Net> - 1];
+    node_bounds last{graph<Net>::size - 1, std::vector<float>(output.size), std::vector<float>(output.size)};
+    for (std::size_t i = 0; i < output.size; ++i) {
+      last.lower[i] = down::sub(output.centre[i], output.spread[i]);
+      last.upper[i] = up::add(output.centre[i], output.spread[i]);
+    }
+    if (method == hidden_bounds::crown) {
+      std::vector<linear_constraint> forms(2 * output.size);
+      std::vector<row_form> rows;
+      for (std::size_t i = 0; i < output.size; ++i) {
+        forms[2 * i].outputs = {{i, 1.0}};
+        forms[2 * i + 1].outputs = {{i, -1.0}};
+      }
+      for (auto const& form : forms) rows.push_back({0, &form});
+      auto const lower = all.lower_bounds(rows);
+      for (std::size_t i = 0; i < output.size; ++i) {
+        last.lower[i] = std::max(last.lower[i], down::from_double(lower[2 * i]));
+        last.upper[i] = std::min(last.upper[i], up::from_double(-lower[2 * i + 1]));
+      }
+    }
+    if (!report.nodes.empty() && report.nodes.back().node == last.node) report.nodes.pop_back();
+    report.nodes.push_back(std::move(last));
+  }
+
+  parameters<Net> weights_;
+  M machine_;
+  A attacker_;
+};
+
+}  // namespace hull

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+// hull verify, hull bounds, hull compile.
+#pragma once
+
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <fstream>
+#include <iostream>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include <hull/io/counterexample.hpp>
+#include <hull/io/emit.hpp>
+#include <hull/io/evaluate.hpp>
+#include <hull/io/onnx.hpp>
+#include <hull/io/parameters_file.hpp>
+#include <hull/io/vnnlib.hpp>
+
+#include "compiled_network.hpp"
+#include "options.hpp"
+
+namespace hull::cli {
+
+using json = nlohmann::ordered_json;
+
+/// Seconds of each phase, in the order they ran.
+class phases final {
+ public:
+  template <class F>
+  auto time(std::string const& name, F&& work) {
+    auto const start = std::chrono::steady_clock::now();
+    struct stop {
+      phases* all;
+      std::string const* name;
+      std::chrono::steady_clock::time_point start;
+      ~stop() { all->seconds_[*name] = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(); }
+    } const at_end{this, &name, start};
+    return work();
+  }
+  [[nodiscard]] json const& seconds() const { return seconds_; }
+  json& seconds() { return seconds_; }
+
+ private:
+  json seconds_ = json::object();
+};
+
+inline void write_text(std::filesystem::path const& path, std::string const& text) {
+  std::ofstream file(path, std::ios::binary);
+  file << text;
+  file.flush();
+  if (!file) throw error(path.string() + ": cannot write this file");
+}
+
+[[nodiscard]] inline parameter_source source_of(io::model const& model) {
+  return [&model](std::string const& key) -> parameter_values {
+    auto const found = model.parameters.find(key);
+    if (found == model.parameters.end()) return {};
+    return {found->second.values, found->second.rounded};
+  };
+}
+
+/// What every report says about the run.
+[[nodiscard]] inline json run_facts(options const& o) {
+  return {{"device", o.device}, {"policy", o.shard}, {"ranks", o.ranks}, {"rounding", o.rounding}, {"precision", "fp32"}};
+}
+
+/// Prints the verdict, and to --result and --json what they ask for. Exit status 0.
+inline int report_verdict(options const& o, verify_report const& report, std::vector<double> const& outputs,
+                          phases const& times) {
+  std::string text = std::string(to_string(report.answer)) + "\n";
+  if (report.answer == verdict::sat) text += io::counterexample_text(report.counterexample, outputs);
+  if (!o.result.empty()) write_text(o.result, text);
+  if (!o.json.empty()) {
+    json j = {{"verdict", to_string(report.answer)}, {"margins", report.margins}, {"seconds", times.seconds()},
+              {"domains", report.domains}, {"memory", {{{"rank", 0}, {"planned", report.planned_bytes}, {"peak", report.peak_bytes}}}}};
+    j.update(run_facts(o));
+    write_text(o.json, j.dump(1) + "\n");
+  }
+  std::cout << text << std::flush;
+  return 0;
+}
+
+inline int verify(options const& o) {
+  auto const start = std::chrono::steady_clock::now();
+  deadline const end = o.timeout > 0 ? deadline(o.timeout) : deadline();
+  phases times;
+  verify_report report;
+  std::vector<double> outputs;
+  try {
+    auto const [model, spec] = times.time("read", [&] { return std::pair(io::load_onnx(o.model), io::load_vnnlib(o.spec)); });
+    compiled_network const network = times.time("compile", [&] { return compiled_network(io::emit_header(model), o, end); });
+    auto const engine = network.open(source_of(model));
+    auto const confirm = [&](std::span<double const> x) {
+      auto y = io::evaluate(model, x);
+      if (!io::satisfies(spec, x, y)) return false;
+      outputs = std::move(y);
+      return true;
+    };
+    verify_options v = to_verify_options(o);
+    if (o.timeout > 0) {
+      v.timeout = o.timeout - std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    }
+    report = engine->verify(spec, v, confirm);
+    times.seconds()["bound"] = report.bound_seconds;
+    times.seconds()["attack"] = report.attack_seconds;
+    times.seconds()["search"] = 0.0;
+  } catch (deadline_passed const&) {
+    report.answer = verdict::timeout;
+  }
+  return report_verdict(o, report, outputs, times);
+}
+
+/// A float as the shortest decimal of at most nine digits that reads back as the same float.
+[[nodiscard]] inline json number(float value) {
+  if (!std::isfinite(value)) return nullptr;
+  char text[32];
+  std::snprintf(text, sizeof text, "%.9g", static_cast<double>(value));
+  return std::strtod(text, nullptr);
+}
+
+[[nodiscard]] inline json numbers(std::vector<float> const& values) {
+  json list = json::array();
+  for (float const value : values) list.push_back(number(value));
+  return list;
+}
+
+inline int bounds(options const& o) {
+  phases times;
+  auto const [model, spec] = times.time("read", [&] { return std::pair(io::load_onnx(o.model), io::load_vnnlib(o.spec)); });
+  compiled_network const network =
+      times.time("compile", [&] { return compiled_network(io::emit_header(model), o, deadline()); });
+  auto const report = network.open(source_of(model))->bounds(spec, to_verify_options(o), o.repeat);
+
+  auto const order = io::expression_order(model);
+  json nodes = json::object();
+  for (auto const& one : report.nodes) {
+    io::node const& node = model.nodes[order[one.node]];
+    nodes[node.tensor] = {{"shape", node.shape}, {"lower", numbers(one.lower)}, {"upper", numbers(one.upper)}};
+  }
+  json rows = json::array();
+  for (double const lower : report.rows) rows.push_back({{"lower", number(down::from_double(lower))}});
+  times.seconds()["bound"] = report.seconds;
+  json j = {{"nodes", nodes}, {"rows", rows}, {"seconds", times.seconds()},
+            {"memory", {{{"rank", 0}, {"planned", report.planned_bytes}, {"peak", report.peak_bytes}}}}};
+  j.update(run_facts(o));
+  std::string const text = j.dump(1) + "\n";
+  if (o.json.empty()) {
+    std::cout << text << std::flush;
+  } else {
+    write_text(o.json, text);
+  }
+  return 0;
+}
+
+inline int compile(options const& o) {
+  auto const model = io::load_onnx(o.model);
+  std::error_code failed;
+  std::filesystem::create_directories(o.output, failed);
+  if (failed) throw error(o.output.string() + ": cannot make this folder (" + failed.message() + ")");
+  write_text(o.output / "network.hpp", io::emit_header(model));
+  io::save_parameters(o.output / "network.parameters", model.parameters);
+  std::cout << (o.output / "network.hpp").string() << '\n' << (o.output / "network.parameters").string() << '\n';
+  return 0;
+}
+
+}  // namespace hull::cli

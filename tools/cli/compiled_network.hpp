@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+// Turns a network header into a verifier: the system's compiler builds a shared library, which is kept by architecture.
+#pragma once
+
+#include <dlfcn.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iomanip>
+#include <memory>
+#include <sstream>
+#include <string>
+#include <system_error>
+#include <vector>
+
+#include <hull/core/config.hpp>
+#include <hull/core/deadline.hpp>
+#include <hull/core/error.hpp>
+#include <hull/search/engine.hpp>
+
+#include "options.hpp"
+#include "process.hpp"
+
+namespace hull::cli {
+
+namespace fs = std::filesystem;
+
+[[nodiscard]] inline std::string environment(char const* name, std::string const& otherwise = {}) {
+  char const* const value = std::getenv(name);
+  return value != nullptr && *value != '\0' ? value : otherwise;
+}
+
+/// The library's headers: beside the installed program, else where it was built.
+[[nodiscard]] inline fs::path include_folder() {
+  std::error_code ignored;
+  fs::path const beside = fs::read_symlink("/proc/self/exe", ignored).parent_path().parent_path() / "include";
+  return fs::exists(beside / "hull" / "hull.hpp", ignored) ? beside : fs::path(HULL_SOURCE_DIR) / "include";
+}
+
+[[nodiscard]] inline fs::path cache_folder(fs::path const& asked) {
+  if (!asked.empty()) return asked;
+  if (auto const own = environment("HULL_CACHE_DIR"); !own.empty()) return own;
+  if (auto const cache = environment("XDG_CACHE_HOME"); !cache.empty()) return fs::path(cache) / "hull";
+  return fs::path(environment("HOME", "/tmp")) / ".cache" / "hull";
+}
+
+/// Contents of a file, empty if it cannot be read.
+[[nodiscard]] inline std::string slurp(fs::path const& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::ostringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+/// The processor, because binaries are built for it and a home folder may be shared by several machines.
+[[nodiscard]] inline std::string processor() {
+  std::ifstream info("/proc/cpuinfo");
+  for (std::string line; std::getline(info, line);) {
+    if (line.starts_with("model name") || line.starts_with("flags")) return line;
+  }
+  return {};
+}
+
+/// All that decides what a binary does: two builds with equal text are the same.
+[[nodiscard]] inline std::string build_text(std::string const& header, std::string const& driver,
+                                            std::vector<std::string> const& command, fs::path const& includes) {
+  std::ostringstream text;
+  text << "hull " << version << '\n' << processor() << '\n';
+  for (auto const& word : command) text << word << ' ';
+  std::vector<fs::path> files;
+  for (auto const& entry : fs::recursive_directory_iterator(includes / "hull")) {
+    if (entry.is_regular_file() && entry.path().parent_path().filename() != "io") files.push_back(entry.path());
+  }
+  std::sort(files.begin(), files.end());
+  std::size_t stamp = 0;
+  for (auto const& file : files) stamp = stamp * 31 + std::hash<std::string>{}(slurp(file));
+  text << "\nheaders " << stamp << '\n' << driver << header;
+  return text.str();
+}
+
+[[nodiscard]] inline std::string driver_text(std::string const& rounding) {
+  std::string const policy = rounding == "nearest" ? "hull::Nearest" : "hull::Outward";
+  return "#include \"network.hpp\"\n"
+         "#include <hull/hull.hpp>\n\n"
+         "using bounding = hull::cpu::machine<network, " + policy + ">;\n"
+         "using attacking = hull::cpu::machine<network, hull::Nearest>;\n\n"
+         "extern \"C\" hull::engine* hull_open_engine(hull::parameter_source const& source) {\n"
+         "  return new hull::verifier<network, bounding, attacking>(source);\n"
+         "}\n";
+}
+
+/// An open shared library; closed with the last engine that uses it.
+class compiled_network final {
+ public:
+  /// Finds the library in the cache or builds it. Throws hull::error (fault::input) if the cache cannot be written,
+  /// (fault::device) if the compiler fails, and deadline_passed.
+  compiled_network(std::string const& header, options const& asked, deadline const& end) {
+    fs::path const includes = include_folder();
+    fs::path const root = cache_folder(asked.cache);
+    std::string const driver = driver_text(asked.rounding);
+    std::vector<std::string> command{environment("CXX", HULL_CXX), "-std=c++20", "-O3",     "-march=native",
+                                     "-fopenmp",                "-fPIC",      "-shared", "-I" + includes.string()};
+    std::string const text = build_text(header, driver, command, includes);
+    std::ostringstream name;
+    name << std::hex << std::setw(16) << std::setfill('0') << std::hash<std::string>{}(text);
+    fs::path const folder = root / name.str();
+    if (slurp(folder / "build.txt") != text) build(root, folder, header, driver, command, text, end);
+    load(folder / "network.so");
+  }
+  compiled_network(compiled_network const&) = delete;
+  compiled_network& operator=(compiled_network const&) = delete;
+  ~compiled_network() {
+    if (library_ != nullptr) dlclose(library_);
+  }
+
+  [[nodiscard]] std::unique_ptr<engine> open(parameter_source const& source) const {
+    return std::unique_ptr<engine>(open_(source));
+  }
+
+ private:
+  /// Builds in a folder of its own and renames it, so that programs running side by side never see half a library.
+  static void build(fs::path const& root, fs::path const& folder, std::string const& header, std::string const& driver,
+                    std::vector<std::string> command, std::string const& text, deadline const& end) {
+    fs::path const work = folder.string() + "." + std::to_string(getpid());
+    std::error_code failed;
+    fs::create_directories(work, failed);
+    if (failed) {
+      throw error(root.string() + ": cannot write the cache of compiled networks (" + failed.message() +
+                  "); set HULL_CACHE_DIR to a folder that can be written");
+    }
+    struct cleaner {
+      fs::path path;
+      ~cleaner() {
+        std::error_code ignored;
+        fs::remove_all(path, ignored);
+      }
+    } const clean{work};
+    write(work / "network.hpp", header);
+    write(work / "driver.cpp", driver);
+    command.insert(command.end(), {(work / "driver.cpp").string(), "-o", (work / "network.so").string()});
+    fs::path const log = work / "compiler.log";
+    if (run_process(command, log, end) != 0) {
+      fs::path const kept = root / "compiler.log";
+      fs::rename(log, kept, failed);
+      throw error("the compiler " + command.front() + " failed on the network's header; its output is in " + kept.string(),
+                  fault::device);
+    }
+    write(work / "build.txt", text);
+    fs::remove_all(folder, failed);
+    fs::rename(work, folder, failed);
+    if (failed && slurp(folder / "build.txt") != text) {
+      throw error(root.string() + ": cannot write the cache of compiled networks (" + failed.message() + ")");
+    }
+  }
+
+  static void write(fs::path const& path, std::string const& text) {
+    std::ofstream file(path, std::ios::binary);
+    file << text;
+    file.flush();
+    if (!file) throw error(path.string() + ": cannot write the cache of compiled networks");
+  }
+
+  void load(fs::path const& path) {
+    library_ = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+    if (library_ == nullptr) throw error(path.string() + ": cannot load the compiled network", fault::device);
+    open_ = reinterpret_cast<open_engine_function*>(dlsym(library_, "hull_open_engine"));
+    if (open_ == nullptr) throw error(path.string() + ": not a compiled network of hull", fault::device);
+  }
+
+  void* library_ = nullptr;
+  open_engine_function* open_ = nullptr;
+};
+
+}  // namespace hull::cli

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the command line asks for.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+
+#include <hull/search/verdict.hpp>
+
+namespace hull::cli {
+
+struct options final {
+  std::string model;
+  std::string spec;
+  std::string method = "auto";
+  std::string rounding = "outward";
+  std::string device = "cpu";
+  std::string shard = "replicated";
+  std::string comm = "solo";
+  std::size_t ranks = 1;
+  double timeout = 0;  // seconds; 0: none
+  std::size_t memory_budget = std::size_t{1} << 30;
+  std::size_t threads = 0;  // 0: all
+  std::size_t repeat = 1;
+  std::uint64_t seed = 1;
+  std::filesystem::path json;
+  std::filesystem::path result;
+  std::filesystem::path cache;  // empty: the user's
+  std::filesystem::path output;
+};
+
+[[nodiscard]] inline verify_options to_verify_options(options const& o) {
+  verify_options v;
+  v.method = o.method == "ibp" ? bound_method::interval : o.method == "crown" ? bound_method::crown : bound_method::automatic;
+  v.memory_budget = o.memory_budget;
+  v.seed = o.seed;
+  return v;
+}
+
+}  // namespace hull::cli

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// Runs a program with its output in a file, for at most some seconds.
+#pragma once
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <filesystem>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <hull/core/deadline.hpp>
+#include <hull/core/error.hpp>
+
+namespace hull::cli {
+
+/// Exit status of the program; 127 if it could not be started. Kills its process group and throws deadline_passed when
+/// `end` passes first.
+inline int run_process(std::vector<std::string> const& command, std::filesystem::path const& log, deadline const& end) {
+  std::vector<char*> arguments;
+  for (auto const& word : command) arguments.push_back(const_cast<char*>(word.c_str()));
+  arguments.push_back(nullptr);
+
+  pid_t const child = fork();
+  if (child < 0) throw error("cannot start " + command.front(), fault::device);
+  if (child == 0) {
+    setpgid(0, 0);
+    int const file = open(log.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    if (file >= 0) {
+      dup2(file, STDOUT_FILENO);
+      dup2(file, STDERR_FILENO);
+    }
+    execvp(arguments.front(), arguments.data());
+    _exit(127);
+  }
+  int status = 0;
+  while (waitpid(child, &status, WNOHANG) == 0) {
+    if (end.passed()) {
+      kill(-child, SIGKILL);
+      waitpid(child, &status, 0);
+      throw deadline_passed();
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+}  // namespace hull::cli

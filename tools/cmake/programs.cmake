@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+# The command line tool, the examples and the benchmarks.
+enable_testing()
+
+if(HULL_HAS_IO AND EXISTS "${PROJECT_SOURCE_DIR}/tools/hull.cpp")
+  find_package(CLI11 REQUIRED)
+  file(GLOB cli_sources CONFIGURE_DEPENDS tools/*.cpp tools/cli/*.cpp)
+  add_executable(hull_cli ${cli_sources})
+  set_target_properties(hull_cli PROPERTIES OUTPUT_NAME hull)
+  target_link_libraries(hull_cli PRIVATE hull_io_dev CLI11::CLI11)
+  # It compiles networks at run time: with these headers and this compiler.
+  target_compile_definitions(hull_cli PRIVATE HULL_SOURCE_DIR="${PROJECT_SOURCE_DIR}" HULL_CXX="${CMAKE_CXX_COMPILER}")
+  install(TARGETS hull_cli COMPONENT tools)
+endif()
+
+# examples/NN_name.cpp: one program and one test each, so that none can rot.
+set(example_sources examples/*.cpp)
+if(HULL_CUDA)
+  list(APPEND example_sources examples/*.cu)
+endif()
+file(GLOB example_sources CONFIGURE_DEPENDS ${example_sources})
+foreach(source IN LISTS example_sources)
+  cmake_path(GET source STEM name)
+  cmake_path(GET source EXTENSION extension)
+  add_executable(example_${name} "${source}")
+  target_link_libraries(example_${name} PRIVATE hull_dev)
+  if(extension STREQUAL .cu)
+    target_link_libraries(example_${name} PRIVATE hull_cuda_dev)
+  endif()
+  add_test(NAME example.${name} COMMAND example_${name})
+  set_tests_properties(example.${name} PROPERTIES LABELS example TIMEOUT 300 WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}")
+endforeach()
+
+# bench/name.cpp: `cmake --build --preset release --target bench` builds all of them, nothing else does.
+if(HULL_BENCH)
+  find_package(benchmark QUIET)
+endif()
+if(benchmark_FOUND)
+  add_custom_target(bench)
+  file(GLOB bench_sources CONFIGURE_DEPENDS bench/*.cpp)
+  foreach(source IN LISTS bench_sources)
+    cmake_path(GET source STEM name)
+    add_executable(bench_${name} EXCLUDE_FROM_ALL "${source}")
+    target_link_libraries(bench_${name} PRIVATE hull_dev benchmark::benchmark_main)
+    add_dependencies(bench bench_${name})
+  endforeach()
+endif()

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+# tests/<folder>/*.cpp mirror include/hull/<folder> and become one program each; ctest label = folder.
+find_package(doctest REQUIRED)
+
+add_library(test_main OBJECT tests/main.cpp)
+target_link_libraries(test_main PRIVATE doctest::doctest)
+
+# hull_add_test(<name> <label> <library> <sources>...)
+function(hull_add_test name label library)
+  add_executable(test_${name} ${ARGN})
+  target_link_libraries(test_${name} PRIVATE test_main ${library} doctest::doctest)
+  target_include_directories(test_${name} PRIVATE "${PROJECT_SOURCE_DIR}/tests")
+  # Tests that read HULL_SHARED_DIR skip themselves where that folder is missing.
+  target_compile_definitions(test_${name} PRIVATE HULL_SOURCE_DIR="${PROJECT_SOURCE_DIR}"
+                                                  HULL_SHARED_DIR="${PROJECT_SOURCE_DIR}/../shared")
+  add_test(NAME ${name} COMMAND test_${name})
+  set_tests_properties(${name} PROPERTIES LABELS "${label}" TIMEOUT 300) # nothing hangs
+endfunction()
+
+file(GLOB test_folders CONFIGURE_DEPENDS LIST_DIRECTORIES true RELATIVE "${PROJECT_SOURCE_DIR}/tests" tests/*)
+list(REMOVE_ITEM test_folders errors consume fuzz)
+foreach(folder IN LISTS test_folders)
+  file(GLOB sources CONFIGURE_DEPENDS tests/${folder}/*.cpp)
+  set(library hull_dev)
+  if(folder MATCHES "^(io|tools)$")
+    set(library hull_io_dev)
+    if(NOT HULL_HAS_IO)
+      set(sources)
+    endif()
+  endif()
+  if(sources)
+    hull_add_test(${folder} ${folder} ${library} ${sources})
+  endif()
+
+  file(GLOB sources CONFIGURE_DEPENDS tests/${folder}/*.cu)
+  if(HULL_CUDA AND sources)
+    hull_add_test(${folder}_cuda "${folder};cuda" hull_cuda_dev ${sources})
+  endif()
+endforeach()
+if(TARGET test_tools AND TARGET hull_cli)
+  add_dependencies(test_tools hull_cli)
+  target_compile_definitions(test_tools PRIVATE HULL_CLI="$<TARGET_FILE:hull_cli>")
+endif()
+
+# Programs that must not compile, each for the reason in its first line.
+file(GLOB sources CONFIGURE_DEPENDS tests/errors/*.cpp)
+foreach(source IN LISTS sources)
+  cmake_path(GET source STEM name)
+  add_test(NAME errors.${name} COMMAND "${CMAKE_COMMAND}" -D "compiler=${CMAKE_CXX_COMPILER}" -D "source=${source}" -D
+                                       "include=${PROJECT_SOURCE_DIR}/include" -P
+                                       "${PROJECT_SOURCE_DIR}/tools/cmake/expect_error.cmake")
+  set_tests_properties(errors.${name} PROPERTIES LABELS errors)
+endforeach()
+
+# Foreign projects that use hull in each of the three ways.
+foreach(way IN ITEMS find_package add_subdirectory fetch_content)
+  add_test(NAME consume.${way}
+           COMMAND "${CMAKE_COMMAND}" -D "way=${way}" -D "source=${PROJECT_SOURCE_DIR}" -D "build=${PROJECT_BINARY_DIR}" -D
+                   "generator=${CMAKE_GENERATOR}" -D "compiler=${CMAKE_CXX_COMPILER}" -D
+                   "launcher=${CMAKE_CXX_COMPILER_LAUNCHER}" -P "${PROJECT_SOURCE_DIR}/tools/cmake/consume.cmake")
+  set_tests_properties(consume.${way} PROPERTIES LABELS consume TIMEOUT 300)
+endforeach()
+
+if(HULL_FUZZ)
+  if(NOT CMAKE_CXX_COMPILER_ID MATCHES Clang)
+    message(FATAL_ERROR "HULL_FUZZ needs clang: configure with CXX=clang++")
+  endif()
+  file(GLOB sources CONFIGURE_DEPENDS tests/fuzz/fuzz_*.cpp)
+  foreach(source IN LISTS sources)
+    cmake_path(GET source STEM name)
+    add_executable(${name} "${source}")
+    target_link_libraries(${name} PRIVATE hull_io_dev)
+    target_compile_options(${name} PRIVATE -fsanitize=fuzzer,address,undefined -g)
+    target_link_options(${name} PRIVATE -fsanitize=fuzzer,address,undefined)
+  endforeach()
+endif()

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+// The command line tool: arguments in, exit status out (0 a verdict, 2 bad input, 3 device or communicator failure).
+#include <CLI/CLI.hpp>
+#include <exception>
+#include <iostream>
+#include <new>
+#include <string>
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#include "cli/commands.hpp"
+
+namespace {
+
+using hull::cli::options;
+
+/// The options that `verify` and `bounds` share.
+void add_common(CLI::App& command, options& o) {
+  command.add_option("MODEL", o.model, "ONNX file, .gz too")->required();
+  command.add_option("SPEC", o.spec, "VNN-LIB file, .gz too")->required();
+  command.add_option("--method", o.method, "auto: intervals, attack, then CROWN")
+      ->check(CLI::IsMember({"auto", "ibp", "crown"}))
+      ->capture_default_str();
+  command.add_option("--rounding", o.rounding, "outward: sound in floating point; nearest: for comparison")
+      ->check(CLI::IsMember({"outward", "nearest"}))
+      ->capture_default_str();
+  command.add_option("--device", o.device, "where to compute")->check(CLI::IsMember({"cpu"}))->capture_default_str();
+  command.add_option("--shard", o.shard, "how ranks share the work")->check(CLI::IsMember({"replicated"}))->capture_default_str();
+  command.add_option("--ranks", o.ranks, "number of ranks")->check(CLI::Range(1, 1))->capture_default_str();
+  command.add_option("--comm", o.comm, "how ranks talk")->check(CLI::IsMember({"solo"}))->capture_default_str();
+  command.add_option("--memory-budget", o.memory_budget, "bytes for all buffers of a propagation; 512MB, 2GB, ...")
+      ->transform(CLI::AsSizeValue(false))
+      ->check(CLI::PositiveNumber);
+  command.add_option("--threads", o.threads, "threads to use; 0: one for each core")->check(CLI::Range(0, 4096));
+  command.add_option("--seed", o.seed, "of the attack");
+  command.add_option("--json", o.json, "write a report to this file");
+  command.add_option("--cache-dir", o.cache, "compiled networks (default: $HULL_CACHE_DIR, $XDG_CACHE_HOME/hull, ~/.cache/hull)");
+}
+
+/// One line on stderr, whatever the message holds.
+int fail(std::string message, int status) {
+  for (char& c : message) {
+    if (c == '\n' || c == '\r') c = ' ';
+  }
+  std::cerr << "hull: " << message << '\n';
+  return status;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  options o;
+  CLI::App app{"hull proves properties of neural networks for all inputs of a set"};
+  app.set_version_flag("--version", std::string(hull::version));
+  app.require_subcommand(1);
+
+  CLI::App* const verify = app.add_subcommand("verify", "prove or refute a property: prints unsat, sat, unknown or timeout");
+  add_common(*verify, o);
+  verify->add_option("--timeout", o.timeout, "seconds for everything")->check(CLI::PositiveNumber);
+  verify->add_option("--result", o.result, "write the verdict in VNN-COMP's format to this file");
+
+  CLI::App* const bounds = app.add_subcommand("bounds", "lower and upper bounds of every pre-activation, as JSON");
+  add_common(*bounds, o);
+  bounds->add_option("--repeat", o.repeat, "compute the bounds this often, for timing")->check(CLI::Range(1, 100000));
+
+  CLI::App* const compile = app.add_subcommand("compile", "write the network as a C++ header and a parameter file");
+  compile->add_option("MODEL", o.model, "ONNX file, .gz too")->required();
+  compile->add_option("-o,--output", o.output, "folder for both files")->required();
+
+  try {
+    app.parse(argc, argv);
+  } catch (CLI::Success const& done) {
+    return app.exit(done);  // --help, --version
+  } catch (CLI::ParseError const& bad) {
+    return fail(bad.what(), 2);
+  }
+  try {
+#ifdef _OPENMP
+    if (o.threads > 0) omp_set_num_threads(static_cast<int>(o.threads));
+#endif
+    if (verify->parsed()) return hull::cli::verify(o);
+    if (bounds->parsed()) return hull::cli::bounds(o);
+    return hull::cli::compile(o);
+  } catch (hull::error const& bad) {
+    return fail(bad.what(), static_cast<int>(bad.kind()));
+  } catch (std::bad_alloc const&) {
+    return fail("out of memory; try a smaller --memory-budget", 3);
+  } catch (std::exception const& bad) {
+    return fail(bad.what(), 3);
+  }
+}
