@@ -3,11 +3,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <google/protobuf/stubs/logging.h>
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include <google/protobuf/stubs/logging.h>
 
 #include <hull/io/emit.hpp>
 #include <hull/io/evaluate.hpp>

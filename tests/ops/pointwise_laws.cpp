@@ -211,6 +211,22 @@ TEST_CASE("BatchNormalization") {
       {{1, 0, 0, 0, 1e-5f}, {3e38f, 0, 1, least, 0}, {1e-30f, 3e38f, -3e38f, 3e38f, 1}, {1, 1e-40f, 1e-40f, 1e20f, 0}});
 }
 
+TEST_CASE("the gain of BatchNormalization is enclosed within a few roundings of double") {
+  std::mt19937 engine(4);
+  std::uniform_real_distribution<float> unit(0, 1);
+  long outside = 0;
+  long loose = 0;
+  for (int i = 0; i < 200'000; ++i) {
+    batch_normalization_by const f{2 * unit(engine) - 1, 0, 0, std::exp(20 * unit(engine) - 10), 1e-5f};
+    real const exact = f.scale / std::sqrt(real(f.variance) + real(f.epsilon));
+    interval<double> const gain = f.gain();
+    outside += !(gain.lower <= exact && exact <= gain.upper);
+    loose += !(gain.upper - gain.lower <= 0x1p-50L * std::fabs(exact));
+  }
+  CHECK(outside == 0);
+  CHECK(loose == 0);
+}
+
 TEST_CASE("lines of Relu are sound to the last bit") {
   std::mt19937 engine(3);
   std::uniform_real_distribution<float> unit(0, 1);

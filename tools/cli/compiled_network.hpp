@@ -88,12 +88,12 @@ namespace fs = std::filesystem;
          "#include <hull/hull.hpp>\n\n"
          "using bounding = hull::cpu::machine<network, " + policy + ">;\n"
          "using attacking = hull::cpu::machine<network, hull::Nearest>;\n\n"
-         "extern \"C\" hull::engine* hull_open_engine(hull::parameter_source const& source) {\n"
+         "extern \"C\" [[gnu::visibility(\"default\")]] hull::engine* hull_open_engine(hull::parameter_source const& source) {\n"
          "  return new hull::verifier<network, bounding, attacking>(source);\n"
          "}\n";
 }
 
-/// An open shared library; closed with the last engine that uses it.
+/// An open shared library. It stays open until the program ends: exceptions that it threw may outlive any engine.
 class compiled_network final {
  public:
   /// Finds the library in the cache or builds it. Throws hull::error (fault::input) if the cache cannot be written,
@@ -102,19 +102,15 @@ class compiled_network final {
     fs::path const includes = include_folder();
     fs::path const root = cache_folder(asked.cache);
     std::string const driver = driver_text(asked.rounding);
-    std::vector<std::string> command{environment("CXX", HULL_CXX), "-std=c++20", "-O3",     "-march=native",
-                                     "-fopenmp",                "-fPIC",      "-shared", "-I" + includes.string()};
+    // hidden: every network is called `network`, and two of them may be open in one program
+    std::vector<std::string> command{environment("CXX", HULL_CXX), "-std=c++20", "-O3", "-march=native", "-fopenmp", "-fPIC",
+                                     "-shared", "-fvisibility=hidden", "-I" + includes.string()};
     std::string const text = build_text(header, driver, command, includes);
     std::ostringstream name;
     name << std::hex << std::setw(16) << std::setfill('0') << std::hash<std::string>{}(text);
     fs::path const folder = root / name.str();
     if (slurp(folder / "build.txt") != text) build(root, folder, header, driver, command, text, end);
     load(folder / "network.so");
-  }
-  compiled_network(compiled_network const&) = delete;
-  compiled_network& operator=(compiled_network const&) = delete;
-  ~compiled_network() {
-    if (library_ != nullptr) dlclose(library_);
   }
 
   [[nodiscard]] std::unique_ptr<engine> open(parameter_source const& source) const {

@@ -35,6 +35,7 @@ struct options final {
   verify_options v;
   v.method = o.method == "ibp" ? bound_method::interval : o.method == "crown" ? bound_method::crown : bound_method::automatic;
   v.memory_budget = o.memory_budget;
+  v.intersect_hidden = o.rounding != "nearest";  // `nearest` is for comparison with tools that do not
   v.seed = o.seed;
   return v;
 }

@@ -39,7 +39,8 @@ foreach(folder IN LISTS test_folders)
 endforeach()
 if(TARGET test_tools AND TARGET hull_cli)
   add_dependencies(test_tools hull_cli)
-  target_compile_definitions(test_tools PRIVATE HULL_CLI="$<TARGET_FILE:hull_cli>")
+  target_link_libraries(test_tools PRIVATE CLI11::CLI11)
+  target_compile_definitions(test_tools PRIVATE HULL_CLI="$<TARGET_FILE:hull_cli>" HULL_CXX="${CMAKE_CXX_COMPILER}")
 endif()
 
 # Programs that must not compile, each for the reason in its first line.

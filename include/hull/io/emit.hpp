@@ -23,7 +23,8 @@ namespace hull::io {
 
 /// The nodes that `output` depends on, itself last, as the expression language numbers them: every input's list in
 /// turn without the nodes already there, then the node.
-[[nodiscard]] inline std::vector<std::size_t> reachable_order(std::vector<node const*> const& nodes, std::size_t output) {
+[[nodiscard]] inline std::vector<std::size_t> reachable_order(std::vector<node const*> const& nodes,
+                                                              std::size_t output) {
   std::vector<std::size_t> order;
   std::vector<bool> listed(nodes.size(), false);
   std::vector<std::pair<std::size_t, std::size_t>> open{{output, 0}};  // node, inputs visited; a stack: graphs are deep
@@ -45,7 +46,8 @@ namespace hull::io {
 /// For each node the first one that computes the same: nodes without parameters are equal if operator, attributes and
 /// inputs are.
 [[nodiscard]] inline std::vector<std::size_t> representatives(model const& m) {
-  using key = std::pair<std::pair<std::string, std::vector<std::size_t>>, std::map<std::string, std::vector<std::int64_t>>>;
+  using key =
+      std::pair<std::pair<std::string, std::vector<std::size_t>>, std::map<std::string, std::vector<std::int64_t>>>;
   std::vector<std::size_t> result;
   std::map<key, std::size_t> first;
   for (std::size_t i = 0; i < m.nodes.size(); ++i) {
@@ -107,7 +109,8 @@ template <class Numbers>
   };
   if (n.op == "Linear") return "Linear<" + quoted_name + ", " + list(attribute(n, "features")) + '>';
   if (n.op == "Conv") {
-    return "Conv<" + quoted_name + ", " + list(attribute(n, "channels")) + ", " + windows() + optional_list(n, "groups", 1) + '>';
+    return "Conv<" + quoted_name + ", " + list(attribute(n, "channels")) + ", " + windows() +
+           optional_list(n, "groups", 1) + '>';
   }
   if (n.op == "MaxPool") return "MaxPool<" + windows() + '>';
   if (n.op == "AveragePool") {
@@ -118,8 +121,8 @@ template <class Numbers>
   if (n.op == "Transpose") return "Transpose<" + list(attribute(n, "perm")) + '>';
   if (n.op == "Concat") return "Concat<" + list(attribute(n, "axis")) + '>';
   if (n.op == "Slice") {
-    return "Slice<" + list(attribute(n, "axis")) + ", " + list(attribute(n, "start")) + ", " + list(attribute(n, "end")) +
-           ", " + list(attribute(n, "step")) + '>';
+    return "Slice<" + list(attribute(n, "axis")) + ", " + list(attribute(n, "start")) + ", " +
+           list(attribute(n, "end")) + ", " + list(attribute(n, "step")) + '>';
   }
   return n.name.empty() ? n.op : n.op + '<' + quoted_name + '>';
 }

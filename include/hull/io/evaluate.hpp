@@ -2,6 +2,7 @@
 // Runs a model in double precision: to check a counterexample again, and as the oracle of tests. Clear before fast.
 #pragma once
 
+#include <Eigen/Core>
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
@@ -13,8 +14,6 @@
 #include <string_view>
 #include <utility>
 #include <vector>
-
-#include <Eigen/Core>
 
 #include <hull/core/error.hpp>
 #include <hull/io/model.hpp>
@@ -129,15 +128,17 @@ struct window_walk {
   auto const& bias = e.parameter("bias").values;
   std::size_t const groups = e.numbers("groups", {1})[0];
   std::size_t const out_each = weight.shape[0] / groups, in_each = weight.shape[1];
-  std::size_t const area = w.kernel[0] * w.kernel[1], plane = w.height * w.width, out_plane = w.out_height * w.out_width;
+  std::size_t const area = w.kernel[0] * w.kernel[1], plane = w.height * w.width,
+                    out_plane = w.out_height * w.out_width;
   auto const taps = static_cast<Eigen::Index>(in_each * area);
   using matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
   using weights = Eigen::Map<Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> const>;
   reals y(e.n.shape[0] * out_plane);
   Eigen::MatrixXd patches(taps, static_cast<Eigen::Index>(w.out_width));  // of one output row
   for (std::size_t g = 0; g < groups; ++g) {
-    matrix const kernel = weights(weight.values.data() + g * out_each * in_each * area, static_cast<Eigen::Index>(out_each), taps)
-                              .cast<double>();
+    matrix const kernel =
+        weights(weight.values.data() + g * out_each * in_each * area, static_cast<Eigen::Index>(out_each), taps)
+            .cast<double>();
     for (std::size_t oh = 0; oh < w.out_height; ++oh) {
       patches.setZero();
       for (std::size_t ow = 0; ow < w.out_width; ++ow) {
@@ -220,7 +221,8 @@ template <class F>
   for (std::size_t i = 0; i < y.size(); ++i) {
     std::size_t const c = i / each;
     auto const deviation = std::sqrt(static_cast<double>(variance[c]) + epsilon);
-    y[i] = (e.x()[i] - static_cast<double>(mean[c])) / deviation * static_cast<double>(scale[c]) + static_cast<double>(bias[c]);
+    y[i] = (e.x()[i] - static_cast<double>(mean[c])) / deviation * static_cast<double>(scale[c]) +
+           static_cast<double>(bias[c]);
   }
   return y;
 }
@@ -252,7 +254,8 @@ struct axis_view {
 };
 
 [[nodiscard]] inline reals slice(evaluation const& e) {
-  std::size_t const axis = e.numbers("axis", {0})[0], start = e.numbers("start", {0})[0], step = e.numbers("step", {1})[0];
+  std::size_t const axis = e.numbers("axis", {0})[0], start = e.numbers("start", {0})[0],
+                    step = e.numbers("step", {1})[0];
   axis_view const from(e.in_shape(), axis);
   reals y;
   y.reserve(elements(e.n.shape));
@@ -307,7 +310,8 @@ using evaluator = reals (*)(evaluation const&);
       {"Neg", [](evaluation const& e) { return map_elements(e.x(), [](double x) { return -x; }); }},
       {"Relu", [](evaluation const& e) { return map_elements(e.x(), [](double x) { return x > 0 ? x : 0.0; }); }},
       {"Tanh", [](evaluation const& e) { return map_elements(e.x(), [](double x) { return std::tanh(x); }); }},
-      {"Sigmoid", [](evaluation const& e) { return map_elements(e.x(), [](double x) { return 1 / (1 + std::exp(-x)); }); }},
+      {"Sigmoid",
+       [](evaluation const& e) { return map_elements(e.x(), [](double x) { return 1 / (1 + std::exp(-x)); }); }},
       {"LeakyRelu",
        [](evaluation const& e) {
          auto const alpha = static_cast<double>(e.parameter("alpha").values[0]);
@@ -324,15 +328,16 @@ using evaluator = reals (*)(evaluation const&);
 [[nodiscard]] inline std::vector<std::vector<double>> evaluate_all(model const& m, std::span<double const> x) {
   expect(!m.nodes.empty() && m.nodes[0].op == "Input", "hull::io: the model does not start with its input");
   std::size_t const expected = reference::elements(m.nodes[0].shape);
-  expect(x.size() == expected, m.source + ": the input has " + std::to_string(x.size()) + " values, the network expects " +
-                                   std::to_string(expected));
+  expect(x.size() == expected, m.source + ": the input has " + std::to_string(x.size()) +
+                                   " values, the network expects " + std::to_string(expected));
   std::vector<std::vector<double>> result;
   result.reserve(m.nodes.size());
   result.emplace_back(x.begin(), x.end());
   for (std::size_t i = 1; i < m.nodes.size(); ++i) {
     node const& n = m.nodes[i];
     auto const found = reference::evaluators().find(n.op);
-    expect(found != reference::evaluators().end() && !n.inputs.empty(), m.source + ": operator " + n.op + " cannot be evaluated");
+    expect(found != reference::evaluators().end() && !n.inputs.empty(),
+           m.source + ": operator " + n.op + " cannot be evaluated");
     reference::evaluation e{m, n, {}};
     for (auto const input : n.inputs) {
       expect(input < i, "hull::io: a node of the model comes before its input");

@@ -77,7 +77,8 @@ class importer {
 
   [[nodiscard]] model run() {
     graph_proto& graph = *proto_.mutable_graph();
-    expect(graph.output_size() == 1, source_ + ": has " + std::to_string(graph.output_size()) + " outputs, expected one");
+    expect(graph.output_size() == 1,
+           source_ + ": has " + std::to_string(graph.output_size()) + " outputs, expected one");
     std::string const& output = graph.output(0).name();
     mark_needed(graph, output);
     refuse_unknown_operators(graph);
@@ -100,7 +101,8 @@ class importer {
     for (int i = 0; i < graph.node_size(); ++i) {
       for (auto const& name : graph.node(i).output()) {
         if (!name.empty()) {
-          expect(producer.emplace(name, i).second, source_ + ": tensor " + in_quotes(name) + " is computed by two nodes");
+          expect(producer.emplace(name, i).second,
+                 source_ + ": tensor " + in_quotes(name) + " is computed by two nodes");
         }
       }
     }
@@ -137,8 +139,8 @@ class importer {
 
   void read_initializers(graph_proto& graph) {
     for (auto const& sparse : graph.sparse_initializer()) {
-      expect(!values_.contains(sparse.values().name()),
-             source_ + ": tensor " + in_quotes(sparse.values().name()) + " is stored as sparse, which is not supported");
+      expect(!values_.contains(sparse.values().name()), source_ + ": tensor " + in_quotes(sparse.values().name()) +
+                                                            " is stored as sparse, which is not supported");
     }
     for (auto& stored : *graph.mutable_initializer()) {
       auto const slot = values_.find(stored.name());
@@ -185,7 +187,8 @@ class importer {
     context c(source_, node, values_, builder_, growth_left_);
     for (auto const& name : node.output()) {
       auto const slot = values_.find(name);
-      expect(slot == values_.end() || !slot->second.defined, c.where() + ": computes " + in_quotes(name) + ", which is given");
+      expect(slot == values_.end() || !slot->second.defined,
+             c.where() + ": computes " + in_quotes(name) + ", which is given");
     }
     bool computed = false;
     for (std::size_t i = 0; i < c.input_count(); ++i) computed = computed || (c.has(i) && !c.is_constant(i));

@@ -73,7 +73,8 @@ class reader {
     std::vector<float> values;
     while (values.size() < n) {
       std::size_t const from = values.size();
-      std::size_t const block = static_cast<std::size_t>(std::min<std::uint64_t>(n - from, std::max<std::size_t>(from, 1u << 16)));
+      std::size_t const block =
+          static_cast<std::size_t>(std::min<std::uint64_t>(n - from, std::max<std::size_t>(from, 1u << 16)));
       values.resize(from + block);
       bytes(reinterpret_cast<char*>(values.data() + from), block * sizeof(float));
     }
@@ -101,13 +102,15 @@ inline void write_parameters(std::ostream& out, std::map<std::string, tensor> co
     std::uint64_t size = 1;
     for (auto const d : t.shape) size *= d;
     expect(size == t.values.size(), "hull::io: parameter " + name + " does not fill its shape");
-    expect(name.size() <= longest_name && t.shape.size() <= highest_rank, "hull::io: parameter " + name + " has a name or rank too long");
+    expect(name.size() <= longest_name && t.shape.size() <= highest_rank,
+           "hull::io: parameter " + name + " has a name or rank too long");
     put(out, static_cast<std::uint32_t>(name.size()));
     out.write(name.data(), static_cast<std::streamsize>(name.size()));
     put(out, t.rounded ? rounded_flag : std::uint32_t{0});
     put(out, static_cast<std::uint32_t>(t.shape.size()));
     for (auto const d : t.shape) put(out, static_cast<std::uint64_t>(d));
-    out.write(reinterpret_cast<char const*>(t.values.data()), static_cast<std::streamsize>(t.values.size() * sizeof(float)));
+    out.write(reinterpret_cast<char const*>(t.values.data()),
+              static_cast<std::streamsize>(t.values.size() * sizeof(float)));
   }
 }
 

@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <type_traits>
+#include <utility>
 
 #include <hull/core/extents.hpp>
 #include <hull/ops/concat.hpp>
@@ -39,7 +40,22 @@ template <class... Nodes, Operator Op>
   return {};
 }
 
+/// Anything else right of >> is refused with a sentence.
+template <class... Nodes, class Other>
+  requires(!Operator<Other>)
+constexpr expression<Nodes...> operator>>(expression<Nodes...>, Other) {
+  static_assert(Operator<Other>, "hull: only an operator may stand right of >> (docs/errors.md#operator)");
+  return {};
+}
+
 namespace detail {
+
+/// The expression itself, also of a named network that is derived from it.
+template <class... Nodes>
+expression<Nodes...> bare(expression<Nodes...> const&);
+
+template <class T>
+concept Expression = requires(T const& operand) { bare(operand); };
 
 template <std::size_t... At>
 struct numbers {
@@ -123,8 +139,12 @@ template <std::size_t Axis>
 struct concat_function final {
   template <class... Operands>
   [[nodiscard]] constexpr auto operator()(Operands...) const {
+    constexpr bool expressions = (detail::Expression<Operands> && ...);
     static_assert(sizeof...(Operands) > 0, "hull: Concat needs at least one operand (docs/errors.md#concat)");
-    return typename detail::join<concat_t<Axis>, Operands...>::type{};
+    static_assert(expressions, "hull: the operands of Concat are expressions, each from Input on (docs/errors.md#concat)");
+    if constexpr (expressions) {
+      return typename detail::join<concat_t<Axis>, decltype(detail::bare(std::declval<Operands const&>()))...>::type{};
+    }
   }
 };
 template <std::size_t Axis>

@@ -19,6 +19,8 @@ struct average_pool_t final {
     static_assert(In.rank == 3, "hull: AveragePool takes [channels, height, width] (docs/errors.md#pool)");
     static_assert(filter.valid() && filter.fits(In),
                   "hull: the kernel of this AveragePool is larger than its padded input (docs/errors.md#pool)");
+    static_assert(filter.count_pad || filter.touches(In),
+                  "hull: a window of this AveragePool lies in the padding alone (docs/errors.md#pool)");
     return make_extents(In[0], filter.out_h(In), filter.out_w(In));
   }
 

@@ -21,9 +21,7 @@ struct max_pool_t final {
     static_assert(In.rank == 3, "hull: MaxPool takes [channels, height, width] (docs/errors.md#pool)");
     static_assert(filter.valid() && filter.fits(In),
                   "hull: the kernel of this MaxPool is larger than its padded input (docs/errors.md#pool)");
-    static_assert(filter.top < filter.span_h() && filter.bottom < filter.span_h() && filter.left < filter.span_w() &&
-                      filter.right < filter.span_w(),
-                  "hull: a window of this MaxPool lies in the padding alone (docs/errors.md#pool)");
+    static_assert(filter.touches(In), "hull: a window of this MaxPool lies in the padding alone (docs/errors.md#pool)");
     return make_extents(In[0], filter.out_h(In), filter.out_w(In));
   }
 

@@ -55,6 +55,24 @@ struct window final {
   [[nodiscard]] constexpr std::size_t out_h(extents in) const { return (in[1] + top + bottom - span_h()) / stride_h + 1; }
   [[nodiscard]] constexpr std::size_t out_w(extents in) const { return (in[2] + left + right - span_w()) / stride_w + 1; }
 
+  /// Every place of the window covers at least one input element. Dilation can step over a small input.
+  [[nodiscard]] constexpr bool touches(extents in) const {
+    auto const along = [](std::size_t places, std::size_t step, std::size_t taps, std::size_t gap, std::size_t before,
+                          std::size_t length) {
+      for (std::size_t i = 0; i < places; ++i) {
+        bool any = false;
+        for (std::size_t a = 0; a < taps; ++a) {
+          std::size_t const at = i * step + a * gap;
+          any = any || (at >= before && at - before < length);
+        }
+        if (!any) return false;
+      }
+      return true;
+    };
+    return along(out_h(in), stride_h, kernel_h, dilation_h, top, in[1]) &&
+           along(out_w(in), stride_w, kernel_w, dilation_w, left, in[2]);
+  }
+
   /// No input element is covered by more places of the window than this.
   [[nodiscard]] constexpr std::size_t overlap() const { return area(); }
   [[nodiscard]] constexpr bool valid() const {

@@ -60,6 +60,10 @@ class propagation final {
   /// run() and the bounds of rows throw deadline_passed soon after `end`.
   void stop_at(deadline const& end) { end_ = end; }
 
+  /// Whether hidden bounds are the intersection of CROWN's with those of intervals (the default, tighter), or CROWN's
+  /// alone, as other tools have them: then digits can be compared.
+  void intersect_hidden(bool intersect) { intersect_ = intersect; }
+
   /// Bounds of all stages over each box. Sound for the exact network under Outward (docs/soundness.md).
   /// Boxes: [b], each with one range per input. Cost: one forward pass, and with `crown` one backward pass per stage and
   /// chunk of unstable neurons.
@@ -149,11 +153,12 @@ class propagation final {
     return std::any_of(forms.begin(), forms.end(), [](row_form const& f) { return !f.form->inputs.empty(); });
   }
 
-  /// A bound that is NaN says nothing.
+  /// A bound that is NaN says nothing; nor does +infinity, which only overflow under `Nearest` can give.
   static void append_bounds(row_block const& rows, std::vector<double>& bounds) {
     for (std::size_t r = 0; r < rows.count; ++r) {
       double const bound = rows.bound[r];
-      bounds.push_back(bound == bound ? bound : -std::numeric_limits<double>::infinity());
+      double const infinity = std::numeric_limits<double>::infinity();
+      bounds.push_back(bound < infinity ? bound : -infinity);
     }
   }
 
@@ -225,10 +230,10 @@ class propagation final {
     for (std::size_t first = mine.first; first < mine.last; first += chunk) {
       std::size_t const mark = machine_->memory().used();
       auto work = carve<K>(layout, 2 * std::min(chunk, mine.last - first));
-      machine_->template seed_candidates<S>(state_, first, work.rows, work.a, fan<K>());
+      machine_->template seed_candidates<S>(state_, first, work.rows, work.a);
       for_each_stage_backward<K - 1>([&]<std::size_t J> { step<J>(layout, work); });
       finish_rows(work);
-      machine_->template refine<S>(state_, work.rows);
+      machine_->template refine<S>(state_, work.rows, intersect_);
       machine_->memory().release(mark);
     }
   }
@@ -257,18 +262,10 @@ class propagation final {
   /// At the input, the bound by intervals is the bound of the row.
   void finish_rows(workspace& work) { machine_->template relax_rows<stage<Net, 0>>(state_, work.rows, work.a); }
 
-  template <std::size_t K>
-  static constexpr std::size_t fan() {
-    std::size_t most = 0;
-    for (std::size_t i = 0; i < stage<Net, K>::input_count; ++i) {
-      most = std::max(most, stage_table_of<Net>.stage[stage<Net, K>::info.inputs[i]].consumers);
-    }
-    return most;
-  }
-
   M* machine_;
   std::size_t row_bytes_;
   deadline end_;
+  bool intersect_ = true;
   network_state<Net> state_;
 };
 

@@ -3,8 +3,10 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <span>
+#include <string>
 #include <vector>
 
 #include <hull/core/error.hpp>
@@ -41,6 +43,7 @@ struct problem final {
       });
     };
     for (std::size_t d = 0; d < spec.disjuncts.size(); ++d) {
+      check(spec, spec.disjuncts[d]);
       box_view const box = &spec.disjuncts[d].box;
       // equal boxes stand next to each other in practice, so one look back keeps this linear
       if (boxes.empty() || !same(boxes.back(), box)) boxes.push_back(box);
@@ -52,6 +55,26 @@ struct problem final {
   }
 
   [[nodiscard]] std::size_t disjuncts() const { return disjunct_box.size(); }
+
+ private:
+  /// What the rest of the library relies on; readers of files have checked it with better messages.
+  static void check(specification const& spec, disjunct const& one) {
+    auto const refuse = [&](char const* what) { throw error(spec.source + ": " + what); };
+    if (one.box.size() != spec.inputs) refuse("a box has not one range for each input X");
+    for (input_range const& range : one.box) {
+      if (!(range.lower <= range.upper)) refuse("a range of a box is empty");
+      if (!std::isfinite(range.lower) || !std::isfinite(range.upper)) refuse("a range of a box is not finite");
+    }
+    for (auto const& form : one.constraints) {
+      auto const within = [](std::size_t count) { return [=](term const& t) { return t.index < count; }; };
+      if (!std::all_of(form.outputs.begin(), form.outputs.end(), within(spec.outputs))) {
+        refuse("a constraint names an output Y that is not there");
+      }
+      if (!std::all_of(form.inputs.begin(), form.inputs.end(), within(spec.inputs))) {
+        refuse("a constraint names an input X that is not there");
+      }
+    }
+  }
 };
 
 /// Whether a lower bound of the form refutes the constraint  form <= 0  (form < 0 if strict) on the whole box.

@@ -32,6 +32,7 @@ struct verify_options final {
   bound_method method = bound_method::automatic;
   double timeout = std::numeric_limits<double>::infinity();  // seconds
   std::size_t memory_budget = std::size_t{1} << 30;          // bytes of the arena
+  bool intersect_hidden = true;  // see propagation::intersect_hidden
   std::uint64_t seed = 1;
   std::size_t restarts = 64;  // starting points of the attack for each case
   std::size_t steps = 60;     // gradient steps from each

@@ -81,6 +81,7 @@ class verifier final : public engine {
 
     bounds_report report;
     propagation<Net, M> all(machine_, row_budget(options, 1));
+    all.intersect_hidden(options.intersect_hidden);
     box_view const box = &joined;
     verify_report rows;
     for (std::size_t run = 0; run < std::max<std::size_t>(1, repeat); ++run) {
@@ -152,6 +153,7 @@ class verifier final : public engine {
         }
       }
       propagation<Net, M> all(machine_, row_budget(options, boxes.size()));
+      all.intersect_hidden(options.intersect_hidden);
       all.stop_at(end);
       report.planned_bytes = std::max(report.planned_bytes, all.plan(boxes.size()));
       all.run(boxes, method);
@@ -212,8 +214,8 @@ class verifier final : public engine {
       for (auto const& form : forms) rows.push_back({0, &form});
       auto const lower = all.lower_bounds(rows);
       for (std::size_t i = 0; i < output.size; ++i) {
-        last.lower[i] = std::max(last.lower[i], down::from_double(lower[2 * i]));
-        last.upper[i] = std::min(last.upper[i], up::from_double(-lower[2 * i + 1]));
+        last.lower[i] = down::from_double(lower[2 * i]);
+        last.upper[i] = up::from_double(-lower[2 * i + 1]);
       }
     }
     if (!report.nodes.empty() && report.nodes.back().node == last.node) report.nodes.pop_back();

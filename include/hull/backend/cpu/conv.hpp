@@ -165,9 +165,11 @@ inline void conv_backward(conv_weights const& w, std::size_t rows, stage_state c
   });
 }
 
-/// Roundings of one coefficient: the product over the output channels, then one addition for each covering position.
+/// Roundings of one term before it is added to a coefficient of the operand: the product over the output channels; and
+/// additions to such a coefficient: one for each position that covers it.
 [[nodiscard]] constexpr std::size_t conv_roundings(extents out, window const& filter) {
-  return product_roundings(out[0] / filter.groups) + filter.overlap();
+  return product_roundings(out[0] / filter.groups);
 }
+[[nodiscard]] constexpr std::size_t conv_additions(window const& filter) { return filter.overlap(); }
 
 }  // namespace hull::cpu

@@ -17,7 +17,9 @@ template <class Body>
 inline void for_lanes(std::size_t count, Body&& body) {
   std::size_t i = 0;
   for (; i + sum_lanes <= count; i += sum_lanes) {
+#ifndef __clang__  // which sees by itself that lanes do not overlap
 #pragma GCC ivdep
+#endif
     for (std::size_t lane = 0; lane < sum_lanes; ++lane) body(i + lane, lane);
   }
   for (std::size_t lane = 0; i + lane < count; ++lane) body(i + lane, lane);

@@ -88,7 +88,8 @@ inline void linear_backward(linear_weights w, std::size_t rows, stage_state cons
       scratch);
 }
 
-/// Roundings of one coefficient on its way through this head.
-[[nodiscard]] constexpr std::size_t linear_roundings(std::size_t out) { return product_roundings(out); }
+/// Roundings of one term before it is added to a coefficient of the operand, and additions to such a coefficient.
+[[nodiscard]] constexpr std::size_t linear_roundings(std::size_t out) { return 1 + std::min(out, chain); }
+[[nodiscard]] constexpr std::size_t linear_additions(std::size_t out) { return product_additions(out); }
 
 }  // namespace hull::cpu

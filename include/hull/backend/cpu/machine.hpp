@@ -109,10 +109,14 @@ class machine final {
     auto const& s = state.stage[S::number];
     std::size_t count = 0;
     for (std::size_t b = 0; b < state.batch; ++b) {
+      std::size_t const first = count;
       for (std::size_t i = 0; i < S::size; ++i) {
-        if (!all && !gains_from_bounds<S>(*weights_, s, b, i)) continue;
-        state.candidates[count++] = static_cast<index_t>(b * S::size + i);
+        if (all || gains_from_bounds<S>(*weights_, s, b, i)) state.candidates[count++] = static_cast<index_t>(b * S::size + i);
       }
+      if ((count - first) * 10 <= S::size * 9) continue;
+      // almost all: the rest is cheap, and tighter intervals of stable neurons help the layers behind a little
+      count = first;
+      for (std::size_t i = 0; i < S::size; ++i) state.candidates[count++] = static_cast<index_t>(b * S::size + i);
     }
     return count;
   }
@@ -120,16 +124,17 @@ class machine final {
   /// Rows 2p and 2p + 1 for the lower and upper bound of candidate first + p, at the head of stage S.
   template <class S>
   void seed_candidates(network_state<Net> const& state, std::size_t first, row_block const& rows,
-                       coefficient_views<Net> const& a, std::size_t fan) const {
+                       coefficient_views<Net> const& a) const {
     auto const& s = state.stage[S::number];
+    // seeds are the weights themselves (one rounding if those are rounded); additions by other consumers round them
+    double const seed_error = gamma(operand_additions<S>() + 2, unit_float);
     for (std::size_t r = 0; r < rows.count; ++r) {
       std::size_t const at = state.candidates[first + r / 2];
       rows.box[r] = static_cast<index_t>(at / S::size);
       rows.index[r] = static_cast<index_t>(at % S::size);
       rows.sign[r] = r % 2 == 0 ? 1.0f : -1.0f;
       rows.value[r] = rows.sign[r] * s.origin[at];
-      // seeds are exact; additions to them by other consumers of the operands are not
-      rows.slack[r] = R::outward ? s.origin_error[at] + gamma(fan + 2, unit_float) * s.radius[at] : 0;
+      rows.slack[r] = R::outward ? s.origin_error[at] + seed_error * s.radius[at] : 0;
     }
     auto const x = sources<S>(state);
     auto const out = targets<S>(a);
@@ -150,6 +155,7 @@ class machine final {
   void seed_forms(network_state<Net> const& state, std::span<row_form const> forms, row_block const& rows,
                   coefficient_views<Net> const& a) const {
     constexpr std::size_t last = stage_count<Net> - 1;
+    constexpr double least_double = std::numeric_limits<double>::min();
     for (std::size_t k : {last, std::size_t{0}}) {
       if (a[k] != nullptr) std::fill_n(a[k], rows.count * state.stage[k].live_count, 0.0f);
     }
@@ -159,22 +165,25 @@ class machine final {
       rows.index[r] = static_cast<index_t>(r);
       rows.sign[r] = 1;
       double value = form.constant, magnitude = std::fabs(form.constant), slack = 0;
-      auto const add = [&](std::size_t k, std::vector<term> const& terms) {
+      auto const add = [&](std::size_t k, std::size_t additions, std::vector<term> const& terms) {
         auto const& s = state.stage[k];
+        // a coefficient meets the terms of the same element here, later the additions of the stage's consumers
+        double const sum_error = gamma(form.outputs.size() + form.inputs.size() + additions, unit_float);
         for (term const& t : terms) {
           std::size_t const at = rows.box[r] * s.size + t.index;
-          double const part = t.coefficient * s.centre[at];
+          double const centre = s.centre[at], part = t.coefficient * centre;
           value += part;
           magnitude += std::fabs(part);
+          if (std::fabs(part) < least_double && t.coefficient != 0 && centre != 0) slack += least_double;  // underflow
           if (s.slot[t.index] == stage_state::dead) continue;  // the output is its centre
           float const rounded = static_cast<float>(t.coefficient);
           slack += std::fabs(t.coefficient - rounded) * s.spread[at];
-          slack += 2 * unit_float * std::fabs(t.coefficient) * s.spread[at];  // sums with other consumers
+          slack += sum_error * std::fabs(rounded) * s.spread[at];
           a[k][r * s.live_count + s.slot[t.index]] += rounded;
         }
       };
-      add(last, form.outputs);
-      add(0, form.inputs);
+      add(last, 0, form.outputs);
+      add(0, all_additions<0>(), form.inputs);
       std::size_t const terms = form.outputs.size() + form.inputs.size();
       rows.value[r] = value;
       rows.slack[r] = R::outward ? 1.001 * (slack + gamma_sum(2 * terms) * magnitude) : 0;
@@ -187,7 +196,7 @@ class machine final {
     for (std::size_t r = 0; r < rows.count; ++r) {
       double distance = 0;
       std::size_t terms = 0;
-      for (std::size_t k = 0; k <= last; k += last) {
+      for (std::size_t k = 0; k <= last; k += std::max<std::size_t>(1, last)) {
         auto const& s = state.stage[k];
         if (a[k] == nullptr) continue;
         for (std::size_t c = 0; c < s.live_count; ++c) {
@@ -225,15 +234,17 @@ class machine final {
     }
   }
 
-  /// Intersects the head's intervals of stage S with the bounds of its rows. A bound that is NaN changes nothing.
+  /// Gives the bounds of rows to the head's intervals of stage S: intersects, or replaces if not `intersect`.
+  /// A bound that is NaN changes nothing.
   template <class S>
-  void refine(network_state<Net>& state, row_block const& rows) const {
+  void refine(network_state<Net>& state, row_block const& rows, bool intersect) const {
     auto& s = state.stage[S::number];
     for (std::size_t r = 0; r + 1 < rows.count; r += 2) {
       std::size_t const at = rows.box[r] * S::size + rows.index[r];
       float const lower = down::from_double(rows.bound[r]), upper = up::from_double(-rows.bound[r + 1]);
-      float const new_lower = lower > s.lower[at] ? lower : s.lower[at];
-      float const new_upper = upper < s.upper[at] ? upper : s.upper[at];
+      bool const replace = !intersect && std::isfinite(lower) && std::isfinite(upper);
+      float const new_lower = replace || lower > s.lower[at] ? lower : s.lower[at];
+      float const new_upper = replace || upper < s.upper[at] ? upper : s.upper[at];
       if (!(new_lower <= new_upper)) continue;  // rounding under `Nearest`; impossible under `Outward`
       s.lower[at] = new_lower;
       s.upper[at] = new_upper;
@@ -288,22 +299,48 @@ class machine final {
             S::template operand<0>, S::shape, weights_->template rounded<at>()};
   }
 
-  /// Roundings that a coefficient can meet in the backward step of stage S, sums with other consumers included.
+  /// Most additions that the backward step of stage S makes to one coefficient of an operand.
   template <class S>
-  static constexpr std::size_t roundings() {
-    std::size_t fan = 0;
-    for (std::size_t i = 0; i < S::input_count; ++i) {
-      fan = std::max(fan, stage_table_of<Net>.stage[S::info.inputs[i]].consumers);
-    }
-    if constexpr (HeadOf<typename S::head, linear_head>) return fan + linear_roundings(S::size);
-    if constexpr (HeadOf<typename S::head, conv_head>) return fan + conv_roundings(S::shape, S::head::filter);
+  static constexpr std::size_t additions() {
+    if constexpr (HeadOf<typename S::head, linear_head>) return linear_additions(S::size);
+    if constexpr (HeadOf<typename S::head, conv_head>) return conv_additions(S::head::filter);
     if constexpr (HeadOf<typename S::head, sparse_head>) {
-      return fan + 2 + []<std::size_t... I>(std::index_sequence<I...>) {
+      return []<std::size_t... I>(std::index_sequence<I...>) {
         return S::head::template uses<S::template operand<I>...>;
       }(std::make_index_sequence<S::input_count>{});
     }
-    if constexpr (HeadOf<typename S::head, max_head>) return fan + S::head::template uses<S::template operand<0>>;
-    return fan;
+    if constexpr (HeadOf<typename S::head, max_head>) return S::head::template uses<S::template operand<0>>;
+    return 0;
+  }
+
+  /// The same for all stages that read stage X together. Each addition rounds what is there already, so a coefficient
+  /// meets the additions of every consumer, whoever brought it.
+  template <std::size_t X>
+  static constexpr std::size_t all_additions() {
+    std::size_t sum = 0;
+    for_each_stage<X + 1, stage_count<Net>>([&]<std::size_t K> {
+      for (std::size_t i = 0; i < stage<Net, K>::input_count; ++i) {
+        if (stage<Net, K>::info.inputs[i] == X) sum += additions<stage<Net, K>>();
+      }
+    });
+    return sum;
+  }
+
+  /// The largest of them over the operands of stage S.
+  template <class S>
+  static constexpr std::size_t operand_additions() {
+    std::size_t most = 0;
+    S::for_each_operand([&]<std::size_t I> { most = std::max(most, all_additions<S::template input<I>>()); });
+    return most;
+  }
+
+  /// Roundings that a coefficient can meet in the backward step of stage S, sums with other consumers included.
+  template <class S>
+  static constexpr std::size_t roundings() {
+    std::size_t const sums = operand_additions<S>();
+    if constexpr (HeadOf<typename S::head, linear_head>) return linear_roundings(S::size) + sums;
+    if constexpr (HeadOf<typename S::head, conv_head>) return conv_roundings(S::shape, S::head::filter) + sums;
+    return 2 + sums;  // at most one product, and a spare one
   }
 
   struct release {

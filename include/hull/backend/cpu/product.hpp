@@ -27,9 +27,12 @@ inline constexpr std::size_t block_terms = 256;                      // rows of 
 inline constexpr std::size_t block_columns = 512 / panel * panel;    // columns of W packed at a time
 inline constexpr std::size_t block_floats = block_terms * block_columns;
 
-/// Roundings that a product of `terms` terms can meet on the way to one element, the addition to C included.
+/// Additions to one element of C that a product of `terms` terms makes; each rounds all that C held before.
+[[nodiscard]] constexpr std::size_t product_additions(std::size_t terms) { return (terms + chain - 1) / chain; }
+
+/// Roundings that one term can meet on the way to an element, the additions to C included.
 [[nodiscard]] constexpr std::size_t product_roundings(std::size_t terms) {
-  return 1 + std::min(terms, chain) + (terms + chain - 1) / chain;
+  return 1 + std::min(terms, chain) + product_additions(terms);
 }
 
 /// Floats of a packed matrix of terms x columns.

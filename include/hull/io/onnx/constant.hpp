@@ -2,6 +2,7 @@
 // Tensors whose numbers are known when the file is read: weights, shapes, and what is computed from them.
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstddef>
@@ -27,10 +28,10 @@ static_assert(std::endian::native == std::endian::little, "hull: raw tensors are
 using element_list = std::variant<std::vector<float>, std::vector<double>, std::vector<std::int64_t>>;
 
 struct constant {
-  shape dims;             // as in the file
-  element_list values;    // [product of dims]
-  bool rounded = false;   // some value is the result of inexact arithmetic
-  std::string name;       // of the ONNX tensor, for messages
+  shape dims;            // as in the file
+  element_list values;   // [product of dims]
+  bool rounded = false;  // some value is the result of inexact arithmetic
+  std::string name;      // of the ONNX tensor, for messages
 
   [[nodiscard]] std::size_t size() const {
     return std::visit([](auto const& v) { return v.size(); }, values);
@@ -57,18 +58,18 @@ void for_each_real(constant const& c, F f) {
 /// The nearest floats as a parameter of shape `target`. Refuses NaN and infinity. Consumes `c`: weights can be large.
 [[nodiscard]] inline tensor as_parameter(constant&& c, shape target, std::string const& where) {
   tensor result{std::move(target), {}, c.rounded};
-  auto const finite = [&](double x) {
-    expect(std::isfinite(x), where + ": tensor " + in_quotes(c.name) + " has a value that is not a finite float");
+  auto const check = [&](bool finite) {  // builds the message only when it is needed: weights are many
+    if (!finite) throw error(where + ": tensor " + in_quotes(c.name) + " has a value that is not a finite float");
   };
   if (auto* floats = std::get_if<std::vector<float>>(&c.values)) {
-    for (float const x : *floats) finite(static_cast<double>(x));
+    for (float const x : *floats) check(std::isfinite(x));
     result.values = std::move(*floats);
     return result;
   }
   result.values.resize(c.size());
   for_each_real(c, [&](std::size_t i, double x) {
     auto const limit = static_cast<double>(std::numeric_limits<float>::max());
-    finite(std::abs(x) <= limit ? x : std::numeric_limits<double>::infinity());
+    check(std::abs(x) <= limit);
     auto const nearest = static_cast<float>(x);
     result.rounded = result.rounded || static_cast<double>(nearest) != x;
     result.values[i] = nearest;
@@ -159,15 +160,32 @@ template <class Value, class Raw, class List, class Convert>
     case tensor_proto::BFLOAT16:
       result.values = read_elements<float, std::uint16_t>(proto, proto.int32_data(), n, where, from_bfloat16);
       break;
-    case tensor_proto::INT64: integers(std::int64_t{}, proto.int64_data()); break;
-    case tensor_proto::INT32: integers(std::int32_t{}, proto.int32_data()); break;
-    case tensor_proto::INT16: integers(std::int16_t{}, proto.int32_data()); break;
-    case tensor_proto::INT8: integers(std::int8_t{}, proto.int32_data()); break;
-    case tensor_proto::UINT8: integers(std::uint8_t{}, proto.int32_data()); break;
-    case tensor_proto::UINT16: integers(std::uint16_t{}, proto.int32_data()); break;
-    case tensor_proto::UINT32: integers(std::uint32_t{}, proto.uint64_data()); break;
-    case tensor_proto::BOOL: integers(std::uint8_t{}, proto.int32_data()); break;
-    default: fail("has element type " + std::to_string(proto.data_type()) + ", which is not supported");
+    case tensor_proto::INT64:
+      integers(std::int64_t{}, proto.int64_data());
+      break;
+    case tensor_proto::INT32:
+      integers(std::int32_t{}, proto.int32_data());
+      break;
+    case tensor_proto::INT16:
+      integers(std::int16_t{}, proto.int32_data());
+      break;
+    case tensor_proto::INT8:
+      integers(std::int8_t{}, proto.int32_data());
+      break;
+    case tensor_proto::UINT8:
+      integers(std::uint8_t{}, proto.int32_data());
+      break;
+    case tensor_proto::UINT16:
+      integers(std::uint16_t{}, proto.int32_data());
+      break;
+    case tensor_proto::UINT32:
+      integers(std::uint32_t{}, proto.uint64_data());
+      break;
+    case tensor_proto::BOOL:
+      integers(std::uint8_t{}, proto.int32_data());
+      break;
+    default:
+      fail("has element type " + std::to_string(proto.data_type()) + ", which is not supported");
   }
   return result;
 }
@@ -205,6 +223,27 @@ void for_each_offset(offset_table const& table, std::size_t base, F f) {
       [&](auto const& from) {
         std::remove_cvref_t<decltype(from)> to(total);
         for_each_offset(table, 0, [&](std::size_t out, std::size_t in) { to[out] = from[in]; });
+        result.values = std::move(to);
+      },
+      c.values);
+  return result;
+}
+
+/// The transpose of a constant matrix, tile by tile: weights can be far larger than the caches.
+[[nodiscard]] inline constant transposed(constant const& c) {
+  std::size_t const rows = c.dims[0], columns = c.dims[1], tile = 32;
+  constant result{{columns, rows}, {}, c.rounded, c.name};
+  std::visit(
+      [&](auto const& from) {
+        std::remove_cvref_t<decltype(from)> to(from.size());
+        for (std::size_t top = 0; top < rows; top += tile) {
+          for (std::size_t left = 0; left < columns; left += tile) {
+            for (std::size_t i = top; i < std::min(rows, top + tile); ++i) {
+              for (std::size_t j = left; j < std::min(columns, left + tile); ++j)
+                to[j * rows + i] = from[i * columns + j];
+            }
+          }
+        }
         result.values = std::move(to);
       },
       c.values);

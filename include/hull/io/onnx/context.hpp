@@ -55,23 +55,24 @@ class context {
   [[nodiscard]] attribute_list const& attributes() const { return attributes_; }
   [[nodiscard]] builder& network() const { return network_; }
   [[nodiscard]] std::string const& op() const { return node_.op_type(); }
-  [[noreturn]] void refuse(std::string const& sentence) const { throw error(where_ + ": " + readable(op()) + ' ' + sentence); }
+  [[noreturn]] void refuse(std::string const& sentence) const {
+    throw error(where_ + ": " + readable(op()) + ' ' + sentence);
+  }
   void require(bool condition, std::string const& sentence) const {
     if (!condition) refuse(sentence);
   }
 
   [[nodiscard]] std::size_t input_count() const { return static_cast<std::size_t>(node_.input_size()); }
   [[nodiscard]] std::size_t output_count() const { return static_cast<std::size_t>(node_.output_size()); }
-  [[nodiscard]] bool has(std::size_t i) const {
-    return i < input_count() && !node_.input(static_cast<int>(i)).empty();
-  }
+  [[nodiscard]] bool has(std::size_t i) const { return i < input_count() && !node_.input(static_cast<int>(i)).empty(); }
 
   /// Input i, constant or not.
   [[nodiscard]] value const& input(std::size_t i) const {
     require(has(i), "lacks input " + std::to_string(i));
     auto const& name = node_.input(static_cast<int>(i));
     auto const found = values_.find(name);
-    expect(found != values_.end() && found->second.defined, where_ + ": input " + in_quotes(name) + " is not defined before this node");
+    expect(found != values_.end() && found->second.defined,
+           where_ + ": input " + in_quotes(name) + " is not defined before this node");
     return found->second;
   }
 
@@ -100,7 +101,8 @@ class context {
   }
 
   /// A list of integers: constant input i if present, else the attribute, else nothing.
-  [[nodiscard]] std::optional<std::vector<std::int64_t>> integers(std::size_t i, std::string const& attribute = "") const {
+  [[nodiscard]] std::optional<std::vector<std::int64_t>> integers(std::size_t i,
+                                                                  std::string const& attribute = "") const {
     if (has(i)) {
       constant const& c = known(i);
       require(c.is_integer(), "needs integers as input " + std::to_string(i));

@@ -113,6 +113,7 @@ inline void fold_transpose(context& c) {
   constant const x = c.take(0);
   auto const given = c.attributes().integers("perm");
   auto const perm = permutation(given.value_or(integer_list{}), given.has_value(), x.dims.size(), c.where());
+  if (perm == std::vector<std::size_t>{1, 0}) return c.define(0, transposed(x));
   auto const step = strides(x.dims);
   offset_table table;
   shape dims;
@@ -149,7 +150,8 @@ inline void fold_gather(context& c) {
   auto const axis = axis_index(c.attributes().integer("axis", 0), x.dims.size(), c.where());
   auto table = whole(x.dims);
   std::vector<std::size_t> kept;
-  for (auto const i : std::get<integer_list>(chosen.values)) kept.push_back(table[axis][axis_index(i, x.dims[axis], c.where())]);
+  for (auto const i : std::get<integer_list>(chosen.values))
+    kept.push_back(table[axis][axis_index(i, x.dims[axis], c.where())]);
   table[axis] = std::move(kept);
   shape dims = x.dims;
   dims.erase(dims.begin() + static_cast<std::ptrdiff_t>(axis));
@@ -207,7 +209,8 @@ inline void fold_concat(context& c) {
     }
     return to;
   };
-  element_list values = all_integers ? element_list(join(integer_list(total))) : element_list(join(std::vector<double>(total)));
+  element_list values =
+      all_integers ? element_list(join(integer_list(total))) : element_list(join(std::vector<double>(total)));
   c.define(0, {std::move(dims), std::move(values), rounded, {}});
 }
 
@@ -218,7 +221,8 @@ inline void fold_range(context& c) {
   };
   std::int64_t const start = scalar(0), limit = scalar(1), step = scalar(2), big = std::int64_t{1} << 40;
   c.require(step != 0 && std::abs(start) < big && std::abs(limit) < big && std::abs(step) < big, "has bad bounds");
-  auto const n = static_cast<std::size_t>(std::max<std::int64_t>(0, (limit - start + step - (step > 0 ? 1 : -1)) / step));
+  auto const n =
+      static_cast<std::size_t>(std::max<std::int64_t>(0, (limit - start + step - (step > 0 ? 1 : -1)) / step));
   c.grow(n);
   integer_list result(n);
   for (std::size_t i = 0; i < n; ++i) result[i] = start + static_cast<std::int64_t>(i) * step;
@@ -243,15 +247,26 @@ struct arithmetic {
   static std::map<std::string_view, arithmetic> const table = {
       {"Add",
        {[](double a, double b) { return a + b; }, sum_is_exact,
-        [](i64 a, i64 b) { i64 r = 0; return __builtin_add_overflow(a, b, &r) ? result() : result(r); }}},
+        [](i64 a, i64 b) {
+          i64 r = 0;
+          return __builtin_add_overflow(a, b, &r) ? result() : result(r);
+        }}},
       {"Sub",
        {[](double a, double b) { return a - b; }, [](double a, double b, double s) { return sum_is_exact(a, -b, s); },
-        [](i64 a, i64 b) { i64 r = 0; return __builtin_sub_overflow(a, b, &r) ? result() : result(r); }}},
+        [](i64 a, i64 b) {
+          i64 r = 0;
+          return __builtin_sub_overflow(a, b, &r) ? result() : result(r);
+        }}},
       {"Mul",
-       {[](double a, double b) { return a * b; }, [](double a, double b, double p) { return std::fma(a, b, -p) == 0.0; },
-        [](i64 a, i64 b) { i64 r = 0; return __builtin_mul_overflow(a, b, &r) ? result() : result(r); }}},
+       {[](double a, double b) { return a * b; },
+        [](double a, double b, double p) { return std::fma(a, b, -p) == 0.0; },
+        [](i64 a, i64 b) {
+          i64 r = 0;
+          return __builtin_mul_overflow(a, b, &r) ? result() : result(r);
+        }}},
       {"Div",
-       {[](double a, double b) { return a / b; }, [](double a, double b, double q) { return std::fma(q, b, -a) == 0.0; },
+       {[](double a, double b) { return a / b; },
+        [](double a, double b, double q) { return std::fma(q, b, -a) == 0.0; },
         [](i64 a, i64 b) {
           return b == 0 || (b == -1 && a == std::numeric_limits<i64>::min()) ? result() : result(a / b);
         }}},
@@ -373,7 +388,8 @@ inline void fold_where(context& c) {
 inline void fold_matmul(context& c) {
   constant const& a = c.known(0);
   constant const& b = c.known(1);
-  c.require(!a.dims.empty() && a.dims.size() <= 2 && !b.dims.empty() && b.dims.size() <= 2, "of constant stacks is not supported");
+  c.require(!a.dims.empty() && a.dims.size() <= 2 && !b.dims.empty() && b.dims.size() <= 2,
+            "of constant stacks is not supported");
   std::size_t const rows = a.dims.size() == 2 ? a.dims[0] : 1, inner = a.dims.back();
   std::size_t const columns = b.dims.size() == 2 ? b.dims[1] : 1;
   c.require(b.dims[0] == inner, "of shapes " + spell(a.dims) + " and " + spell(b.dims));
@@ -433,13 +449,27 @@ using translation = std::function<void(context&)>;
       c.define(0, c.take(0));
     };
     std::map<std::string_view, translation> t = {
-        {"Constant", fold_constant},   {"Shape", fold_shape},         {"ConstantOfShape", fold_constant_of_shape},
-        {"Cast", fold_cast},           {"Reshape", fold_reshape},     {"Flatten", fold_flatten},
-        {"Squeeze", fold_squeeze},     {"Unsqueeze", fold_unsqueeze}, {"Transpose", fold_transpose},
-        {"Slice", fold_slice},         {"Gather", fold_gather},       {"Expand", fold_expand},
-        {"Concat", fold_concat},       {"Range", fold_range},         {"Where", fold_where},
-        {"MatMul", fold_matmul},       {"ReduceSum", fold_reduce},    {"ReduceMean", fold_reduce},
-        {"ReduceProd", fold_reduce},   {"Identity", same},            {"Dropout", same},
+        {"Constant", fold_constant},
+        {"Shape", fold_shape},
+        {"ConstantOfShape", fold_constant_of_shape},
+        {"Cast", fold_cast},
+        {"Reshape", fold_reshape},
+        {"Flatten", fold_flatten},
+        {"Squeeze", fold_squeeze},
+        {"Unsqueeze", fold_unsqueeze},
+        {"Transpose", fold_transpose},
+        {"Slice", fold_slice},
+        {"Gather", fold_gather},
+        {"Expand", fold_expand},
+        {"Concat", fold_concat},
+        {"Range", fold_range},
+        {"Where", fold_where},
+        {"MatMul", fold_matmul},
+        {"ReduceSum", fold_reduce},
+        {"ReduceMean", fold_reduce},
+        {"ReduceProd", fold_reduce},
+        {"Identity", same},
+        {"Dropout", same},
     };
     for (auto const& [name, f] : arithmetic_by_name()) t[name] = fold_arithmetic;
     for (auto const& [name, f] : unary_by_name()) t[name] = fold_unary;

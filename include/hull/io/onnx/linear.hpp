@@ -14,14 +14,6 @@
 
 namespace hull::io::onnx_reader {
 
-/// The transpose of a constant matrix.
-[[nodiscard]] inline constant transposed(constant const& c) {
-  offset_table table(2);
-  for (std::size_t i = 0; i < c.dims[1]; ++i) table[0].push_back(i);
-  for (std::size_t i = 0; i < c.dims[0]; ++i) table[1].push_back(i * c.dims[1]);
-  return pick(c, {c.dims[1], c.dims[0]}, table);
-}
-
 /// `c` times a factor; inexact products are marked.
 [[nodiscard]] inline constant scaled(constant&& c, float factor) {
   if (factor == 1.0f) return std::move(c);
@@ -54,7 +46,8 @@ inline void translate_gemm(context& c) {
   bool const trans_a = c.attributes().integer("transA", 0) != 0;
   bool const trans_b = c.attributes().integer("transB", 0) != 0;
   c.require(x.dims.size() == 2, "needs a matrix, not shape " + spell(x.dims));
-  c.require(x.dims[trans_a ? 1 : 0] == 1, "on several rows at once is not supported (its input is " + spell(x.dims) + ")");
+  c.require(x.dims[trans_a ? 1 : 0] == 1,
+            "on several rows at once is not supported (its input is " + spell(x.dims) + ")");
   constant weight = c.known(1).dims.size() == 2 && trans_b ? c.take(1) : c.known(1);
   c.require(weight.dims.size() == 2, "needs a matrix as input 1");
   if (!trans_b) weight = transposed(weight);

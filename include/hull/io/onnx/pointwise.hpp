@@ -15,8 +15,8 @@
 
 namespace hull::io::onnx_reader {
 
-/// The node behind changes of shape. An operator on single elements goes there, next to the layer it belongs to, and the
-/// changes of shape follow, where they may cancel each other.
+/// The node behind changes of shape. An operator on single elements goes there, next to the layer it belongs to, and
+/// the changes of shape follow, where they may cancel each other.
 [[nodiscard]] inline std::size_t behind_shapes(context const& c, std::size_t node) {
   while (builder::only_shape(c.network().at(node).op)) node = c.network().at(node).inputs[0];
   return node;
@@ -91,8 +91,8 @@ inline void translate_batch_normalization(context& c) {
   return n;
 }
 
-/// Makes constant `added` the bias of the Linear or Conv that computes `x`, if it has one number for each output feature
-/// or channel.
+/// Makes constant `added` the bias of the Linear or Conv that computes `x`, if it has one number for each output
+/// feature or channel.
 [[nodiscard]] inline bool fused_as_bias(context& c, value const& x, constant const& added, shape const& dims) {
   auto const n = lone_affine(c, x);
   if (!n || dims != x.dims) return false;
@@ -146,7 +146,8 @@ inline void translate_with_constant(context& c, bool constant_first) {
   std::map<std::string, tensor> parameters;
   tensor& operand_values = parameters["constant"] = c.expanded(k, dims);
   if (op == "Div") {
-    bool const zero = std::any_of(operand_values.values.begin(), operand_values.values.end(), [](float v) { return v == 0.0f; });
+    bool const zero =
+        std::any_of(operand_values.values.begin(), operand_values.values.end(), [](float v) { return v == 0.0f; });
     c.require(!zero, "by zero");
   }
   c.define(0, dims, c.network().add(layer, operand, inner, {}, std::move(parameters), c.where()));
@@ -160,8 +161,9 @@ inline void translate_arithmetic(context& c) {
   value const a = c.variable(0), b = c.variable(1);
   shape const dims = broadcast(a.dims, b.dims, c.where());
   std::size_t const n = count(dims, c.where());
-  c.require(count(a.dims, c.where()) == n && count(b.dims, c.where()) == n,
-            "of shapes " + spell(a.dims) + " and " + spell(b.dims) + " would repeat one of them, which is not supported");
+  c.require(
+      count(a.dims, c.where()) == n && count(b.dims, c.where()) == n,
+      "of shapes " + spell(a.dims) + " and " + spell(b.dims) + " would repeat one of them, which is not supported");
   shape const inner = without_batch(dims);
   auto const left = c.network().reshape(a.node, inner, c.where());
   auto const right = c.network().reshape(b.node, inner, c.where());

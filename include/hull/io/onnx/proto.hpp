@@ -6,13 +6,12 @@
 #include <climits>
 #include <cstddef>
 #include <cstdint>
+#include <google/protobuf/io/coded_stream.h>
+#include <onnx/onnx_pb.h>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include <google/protobuf/io/coded_stream.h>
-#include <onnx/onnx_pb.h>
 
 #include <hull/core/error.hpp>
 
@@ -27,7 +26,8 @@ using attribute_proto = ::onnx::AttributeProto;
 /// A name from the file, fit for a one-line message: no control characters, at most 120 bytes.
 [[nodiscard]] inline std::string readable(std::string_view name) {
   std::string text(name.substr(0, 120));
-  std::replace_if(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }, '?');
+  std::replace_if(
+      text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }, '?');
   return text + (name.size() > 120 ? "..." : "");
 }
 

@@ -103,7 +103,8 @@ inline constexpr std::size_t most_beside_empty = std::size_t{1} << 16;
 }
 
 /// `dims` without the axes listed, or without every 1 if `axes` is empty.
-[[nodiscard]] inline shape squeezed(shape const& dims, std::vector<std::int64_t> const& axes, std::string const& where) {
+[[nodiscard]] inline shape squeezed(shape const& dims, std::vector<std::int64_t> const& axes,
+                                    std::string const& where) {
   std::vector<bool> drop(dims.size(), false);
   for (std::size_t a = 0; a < dims.size(); ++a) drop[a] = axes.empty() && dims[a] == 1;
   for (auto const axis : axes) {
@@ -119,7 +120,8 @@ inline constexpr std::size_t most_beside_empty = std::size_t{1} << 16;
 }
 
 /// `dims` with a 1 at each of the axes, which are counted in the result.
-[[nodiscard]] inline shape unsqueezed(shape const& dims, std::vector<std::int64_t> const& axes, std::string const& where) {
+[[nodiscard]] inline shape unsqueezed(shape const& dims, std::vector<std::int64_t> const& axes,
+                                      std::string const& where) {
   std::size_t const rank = dims.size() + axes.size();
   std::vector<bool> is_new(rank, false);
   for (auto const axis : axes) {
@@ -148,7 +150,8 @@ inline constexpr std::size_t most_beside_empty = std::size_t{1} << 16;
     for (std::size_t a = rank; a-- > 0;) result.push_back(a);
     return result;
   }
-  expect(perm.size() == rank, where + ": perm has " + std::to_string(perm.size()) + " axes, its input has " + std::to_string(rank));
+  expect(perm.size() == rank,
+         where + ": perm has " + std::to_string(perm.size()) + " axes, its input has " + std::to_string(rank));
   std::vector<bool> seen(rank, false);
   for (auto const p : perm) {
     auto const a = axis_index(p, rank, where);

@@ -29,7 +29,8 @@ inline void translate_dropout(context& c) {
 
 inline void translate_cast(context& c) {
   auto const to = c.attributes().integer("to", 0);
-  c.require(to == tensor_proto::FLOAT || to == tensor_proto::DOUBLE, "to other types than float and double is not supported");
+  c.require(to == tensor_proto::FLOAT || to == tensor_proto::DOUBLE,
+            "to other types than float and double is not supported");
   translate_identity(c);
 }
 
@@ -74,7 +75,8 @@ struct axes_view {
 inline void translate_transpose(context& c) {
   value const& x = c.variable(0);
   auto const given = c.attributes().integers("perm");
-  auto const perm = permutation(given.value_or(std::vector<std::int64_t>{}), given.has_value(), x.dims.size(), c.where());
+  auto const perm =
+      permutation(given.value_or(std::vector<std::int64_t>{}), given.has_value(), x.dims.size(), c.where());
   shape dims;
   std::vector<std::size_t> moved;  // axes that have more than one element, in their new order
   for (auto const a : perm) {
@@ -104,12 +106,10 @@ inline void translate_transpose(context& c) {
   std::size_t const at = axis - view.missing;
   target[at] = part.size;
   auto const end = part.start + static_cast<std::int64_t>(part.size - 1) * part.step + 1;
-  auto const node = c.network().add("Slice", {view.node}, target,
-                                    {{"axis", {static_cast<std::int64_t>(at)}},
-                                     {"start", {part.start}},
-                                     {"end", {end}},
-                                     {"step", {part.step}}},
-                                    c.where());
+  auto const node = c.network().add(
+      "Slice", {view.node}, target,
+      {{"axis", {static_cast<std::int64_t>(at)}}, {"start", {part.start}}, {"end", {end}}, {"step", {part.step}}},
+      c.where());
   result.dims[axis] = part.size;
   result.node = c.network().reshape(node, without_batch(result.dims), c.where());
   return result;
@@ -172,7 +172,8 @@ inline void translate_split(context& c) {
     shape with_axis_0 = parts[0].dims;
     c.require(part.dims.size() == with_axis_0.size(), "of tensors of different rank");
     with_axis_0[axis] = part.dims[axis];
-    c.require(part.dims == with_axis_0, "of shapes " + spell(parts[0].dims) + " and " + spell(part.dims) + " that do not agree");
+    c.require(part.dims == with_axis_0,
+              "of shapes " + spell(parts[0].dims) + " and " + spell(part.dims) + " that do not agree");
     inputs.push_back(missing ? part.node : c.network().reshape(part.node, part.dims, c.where()));
     result.dims[axis] += part.dims[axis];
   }
@@ -241,13 +242,15 @@ inline void translate_pad(context& c) {
 
   double fill = static_cast<double>(c.attributes().real("value", 0));
   if (c.has(2)) for_each_real(c.known(2), [&](std::size_t, double v) { fill = v; });
-  c.require(c.attributes().text("mode", "constant") == "constant" && fill == 0.0, "with other values than 0 is not supported");
+  c.require(c.attributes().text("mode", "constant") == "constant" && fill == 0.0,
+            "with other values than 0 is not supported");
   std::size_t const rank = x.dims.size();
   c.require(has_batch(x.dims) && (rank == 3 || rank == 4), "is supported on images only");
   shape dims = x.dims;
   for (std::size_t a = 0; a < rank; ++a) {
     auto const before = (*pads)[a], after = (*pads)[rank + a];
-    c.require(before >= 0 && after >= 0 && before <= 1 << 20 && after <= 1 << 20, "by negative or huge amounts is not supported");
+    c.require(before >= 0 && after >= 0 && before <= 1 << 20 && after <= 1 << 20,
+              "by negative or huge amounts is not supported");
     c.require(a >= 2 || (before == 0 && after == 0), "of other axes than height and width is not supported");
     dims[a] += static_cast<std::size_t>(before + after);
   }

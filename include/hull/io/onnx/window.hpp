@@ -142,7 +142,8 @@ inline void translate_conv(context& c) {
             "of " + std::to_string(w.image[0]) + " channels in " + std::to_string(groups) + " groups with weights " +
                 spell(kernel_dims));
   std::map<std::string, tensor> parameters;
-  shape const weight_shape{channels, kernel_dims[1], static_cast<std::size_t>(kernel[0]), static_cast<std::size_t>(kernel[1])};
+  shape const weight_shape{channels, kernel_dims[1], static_cast<std::size_t>(kernel[0]),
+                           static_cast<std::size_t>(kernel[1])};
   parameters["weight"] = as_parameter(c.take(1), weight_shape, c.where());
   if (c.has(2)) {
     c.require(c.known(2).dims == shape{channels}, "needs one bias for each channel");
@@ -167,7 +168,8 @@ inline void translate_max_pool(context& c) {
   c.require(w.touches_image(), "has windows with nothing but padding");
   auto attributes = attributes_of(w);
   attributes["dilation"] = w.dilation;
-  auto const node = c.network().add("MaxPool", {w.source}, {w.image[0], w.height, w.width}, std::move(attributes), c.where());
+  auto const node =
+      c.network().add("MaxPool", {w.source}, {w.image[0], w.height, w.width}, std::move(attributes), c.where());
   define_image(c, w, w.image[0], node);
 }
 
