@@ -413,6 +413,12 @@ TEST_CASE("onnx: what is refused, and how") {
     g.node("Add", {"x", "k"});
     CHECK(contains(g.refusal(), "is too large"));
   }
+  SUBCASE("an empty constant with a huge dimension") {
+    g.list("dims", {0, std::int64_t{1} << 40});
+    g.node("ConstantOfShape", {"dims"}, {"k"});
+    g.node("Add", {"x", "k"});
+    CHECK(contains(g.refusal(), "is too large"));
+  }
   SUBCASE("a negative dimension") {
     g.constant("k", {-2}, {});
     g.node("Add", {"x", "k"});

@@ -167,8 +167,7 @@ class machine final {
       double value = form.constant, magnitude = std::fabs(form.constant), slack = 0;
       auto const add = [&](std::size_t k, std::size_t additions, std::vector<term> const& terms) {
         auto const& s = state.stage[k];
-        // a coefficient meets the terms of the same element here, later the additions of the stage's consumers
-        double const sum_error = gamma(form.outputs.size() + form.inputs.size() + additions, unit_float);
+        double const later = gamma(additions, unit_float);  // by the consumers of the stage
         for (term const& t : terms) {
           std::size_t const at = rows.box[r] * s.size + t.index;
           double const centre = s.centre[at], part = t.coefficient * centre;
@@ -177,9 +176,12 @@ class machine final {
           if (std::fabs(part) < least_double && t.coefficient != 0 && centre != 0) slack += least_double;  // underflow
           if (s.slot[t.index] == stage_state::dead) continue;  // the output is its centre
           float const rounded = static_cast<float>(t.coefficient);
-          slack += std::fabs(t.coefficient - rounded) * s.spread[at];
-          slack += sum_error * std::fabs(rounded) * s.spread[at];
-          a[k][r * s.live_count + s.slot[t.index]] += rounded;
+          float& coefficient = a[k][r * s.live_count + s.slot[t.index]];
+          bool const first = coefficient == 0;  // else the element is named twice, and the addition rounds
+          coefficient += rounded;
+          double const doubt = std::fabs(t.coefficient - rounded) + later * std::fabs(rounded) +
+                               (first ? 0 : unit_float * std::fabs(coefficient));
+          slack += doubt * s.spread[at];
         }
       };
       add(last, 0, form.outputs);
