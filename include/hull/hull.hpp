@@ -2,7 +2,10 @@
 // Everything that needs neither CUDA, NCCL, MPI nor a file: describe a network, bound it, verify it on the CPU.
 #pragma once
 
+#include <hull/backend/cpu/bounder.hpp>
 #include <hull/backend/cpu/machine.hpp>
 #include <hull/net/network.hpp>
+#include <hull/net/parameter_table.hpp>
+#include <hull/propagate/bounder.hpp>
 #include <hull/propagate/propagation.hpp>
 #include <hull/search/verifier.hpp>

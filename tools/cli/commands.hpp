@@ -63,6 +63,13 @@ inline void write_text(std::filesystem::path const& path, std::string const& tex
   };
 }
 
+struct input_files final {
+  io::model model;
+  specification spec;
+};
+
+[[nodiscard]] inline input_files read_both(options const& o) { return {io::load_onnx(o.model), io::load_vnnlib(o.spec)}; }
+
 /// What every report says about the run.
 [[nodiscard]] inline json run_facts(options const& o) {
   return {{"device", o.device}, {"policy", o.shard}, {"ranks", o.ranks}, {"rounding", o.rounding}, {"precision", "fp32"}};
@@ -91,7 +98,9 @@ inline int verify(options const& o) {
   verify_report report;
   std::vector<double> outputs;
   try {
-    auto const [model, spec] = times.time("read", [&] { return std::pair(io::load_onnx(o.model), io::load_vnnlib(o.spec)); });
+    input_files const files = times.time("read", [&] { return read_both(o); });
+    io::model const& model = files.model;
+    specification const& spec = files.spec;
     compiled_network const network = times.time("compile", [&] { return compiled_network(io::emit_header(model), o, end); });
     auto const engine = network.open(source_of(model));
     auto const confirm = [&](std::span<double const> x) {
@@ -130,7 +139,9 @@ inline int verify(options const& o) {
 
 inline int bounds(options const& o) {
   phases times;
-  auto const [model, spec] = times.time("read", [&] { return std::pair(io::load_onnx(o.model), io::load_vnnlib(o.spec)); });
+  input_files const files = times.time("read", [&] { return read_both(o); });
+  io::model const& model = files.model;
+  specification const& spec = files.spec;
   compiled_network const network =
       times.time("compile", [&] { return compiled_network(io::emit_header(model), o, deadline()); });
   auto const report = network.open(source_of(model))->bounds(spec, to_verify_options(o), o.repeat);

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+// The whole way in one page: describe a network, give it numbers, bound what it can say over a box.
+#include <cstdio>
+
+#include <hull/hull.hpp>
+
+using namespace hull;
+
+// A network is a type: two inputs, three hidden neurons, two scores.
+struct classifier final : decltype(Input<2> >> Linear<"fc1", 3> >> Relu >> Linear<"fc2", 2>) {};
+
+int main() {
+  // Its numbers are values, found by the name of the layer. Weights are [out, in], row major.
+  parameter_table const numbers{{"fc1.weight", {1, 1, 1, -1, -1, 1}},
+                                {"fc1.bias", {0, 0, 0}},
+                                {"fc2.weight", {1, 2, 0, 1, 0, 2}},
+                                {"fc2.bias", {0.5f, 0}}};
+
+  cpu::bounder<classifier> bounds(numbers);
+  auto const region = box_around({0.6f, 0.3f}, 0.2);  // each input may move by 0.2, both ways
+  auto const margin = margin_form(0, 1);              // y_0 - y_1
+
+  double const intervals = bounds.ibp(region, {margin})[0];
+  double const crown = bounds.crown(region, {margin})[0];
+  std::printf("y_0 - y_1 >= %.4f by intervals, >= %.4f by CROWN\n", intervals, crown);
+  std::puts(crown > 0 ? "class 0 wins everywhere in the box" : "unknown");
+  return crown > 0 ? 0 : 1;
+}
