@@ -20,8 +20,8 @@ using hull::cli::options;
 void add_common(CLI::App& command, options& o) {
   command.add_option("MODEL", o.model, "ONNX file, .gz too")->required();
   command.add_option("SPEC", o.spec, "VNN-LIB file, .gz too")->required();
-  command.add_option("--method", o.method, "auto: intervals, attack, then CROWN")
-      ->check(CLI::IsMember({"auto", "ibp", "crown"}))
+  command.add_option("--method", o.method, "auto: intervals, attack, CROWN, alpha-CROWN, branch and bound")
+      ->check(CLI::IsMember({"auto", "ibp", "crown", "alpha-crown", "bab"}))
       ->capture_default_str();
   command.add_option("--rounding", o.rounding, "outward: sound in floating point; nearest: for comparison")
       ->check(CLI::IsMember({"outward", "nearest"}))
@@ -52,7 +52,7 @@ int fail(std::string message, int status) {
 
 int main(int argc, char** argv) {
   options o;
-  CLI::App app{"hull proves properties of neural networks for all inputs of a set"};
+  CLI::App app{"hull proves properties of neural networks for all inputs of a set", "hull"};
   app.set_version_flag("--version", std::string(hull::version));
   app.require_subcommand(1);
 

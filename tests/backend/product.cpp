@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The product behind every backward step: equal to the bit for every number of rows, within its stated error.
-#include <doctest/doctest.h>
-
 #include <cmath>
 #include <cstring>
+#include <doctest/doctest.h>
 #include <random>
 #include <vector>
 
@@ -37,14 +36,17 @@ struct problem final {
   [[nodiscard]] std::vector<float> run(std::size_t first, std::size_t rows, bool overwrite) const {
     std::size_t const ldc = columns + 3;
     std::vector<float> c((rows + 1) * ldc, 7.5f), scratch(block_floats);
-    product(a.data() + first * terms, terms, rows, terms, columns, [&](std::size_t k, std::size_t j) { return w[k * columns + j]; },
-            c.data(), ldc, overwrite, scratch.data());
+    product(
+        a.data() + first * terms, terms, rows, terms, columns,
+        [&](std::size_t k, std::size_t j) { return w[k * columns + j]; }, c.data(), ldc, overwrite, scratch.data());
     std::vector<float> inner;
     bool framed = true;
     for (std::size_t r = 0; r <= rows; ++r) {
       for (std::size_t j = 0; j < ldc; ++j) {
-        if (r < rows && j < columns) inner.push_back(c[r * ldc + j]);
-        else framed = framed && c[r * ldc + j] == 7.5f;
+        if (r < rows && j < columns)
+          inner.push_back(c[r * ldc + j]);
+        else
+          framed = framed && c[r * ldc + j] == 7.5f;
       }
     }
     CHECK(framed);
@@ -94,7 +96,8 @@ TEST_CASE("columns do not depend on their neighbours") {
     }
     auto const all = p.run(0, 9, false), part = narrow.run(0, 9, false);
     bool equal = true;
-    for (std::size_t r = 0; r < 9; ++r) equal = equal && same(&part[r * narrow.columns], &all[r * p.columns + 9], narrow.columns);
+    for (std::size_t r = 0; r < 9; ++r)
+      equal = equal && same(&part[r * narrow.columns], &all[r * p.columns + 9], narrow.columns);
     CHECK(equal);
   }
 }

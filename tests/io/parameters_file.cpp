@@ -108,3 +108,13 @@ TEST_CASE("parameter file: a tensor that does not fill its shape is not written"
   one["a"] = {{2}, {1}, false};
   CHECK_THROWS_AS(static_cast<void>(packed(one)), hull::error);
 }
+
+TEST_CASE("parameter file: the tensors as a source of parameters") {
+  auto const tensors = example();
+  auto const source = hull::io::source_of(tensors);
+  CHECK(source("fc1.weight").values.data() == tensors.at("fc1.weight").values.data());
+  CHECK(source("fc1.weight").values.size() == 6);
+  CHECK(!source("fc1.weight").rounded);
+  CHECK(source("fc1.bias").rounded);
+  CHECK(source("fc2.weight").values.empty());
+}

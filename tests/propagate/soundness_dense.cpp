@@ -9,17 +9,21 @@ using namespace hull::reference;
 
 namespace {
 
-struct deep final : decltype(Input<7> >> Linear<"a", 20> >> Relu >> Linear<"b", 20> >> Relu >> Linear<"c", 20> >> Relu >>
-                             Linear<"d", 20> >> Relu >> Linear<"e", 3>) {};
+struct deep final : decltype(Input<7> >> Linear<"a", 20> >> Relu >> Linear<"b", 20> >> Relu >> Linear<"c", 20> >>
+                             Relu >> Linear<"d", 20> >> Relu >> Linear<"e", 3>) {};
 
+// clang-format off
 constexpr auto trunk = Input<6> >> Sub<"mean"> >> Div<"scale"> >> Linear<"a", 12> >> LeakyRelu<"slope">;
 constexpr auto left = trunk >> Linear<"b", 12> >> Tanh;
 constexpr auto right = trunk >> Sigmoid >> Mul<"gate"> >> Neg;
+// clang-format on
 constexpr auto twice = (left + right) + (left + right);
-struct shared final : decltype(Concat<0>(twice - trunk, trunk >> Slice<0, 1, 11, 3>, left) >> Dropout >> Linear<"c", 5> >> Relu) {};
+struct shared final
+    : decltype(Concat<0>(twice - trunk, trunk >> Slice<0, 1, 11, 3>, left) >> Dropout >> Linear<"c", 5> >> Relu) {};
 
-struct smooth final : decltype(Input<5> >> Linear<"a", 10> >> Tanh >> Add<"shift"> >> LeakyRelu<"l1"> >> Linear<"b", 10> >>
-                               Sigmoid >> Neg >> Mul<"m"> >> Linear<"c", 4> >> Identity >> Sigmoid) {};
+struct smooth final : decltype(Input<5> >> Linear<"a", 10> >> Tanh >> Add<"shift"> >> LeakyRelu<"l1"> >>
+                               Linear<"b", 10> >> Sigmoid >> Neg >> Mul<"m"> >> Linear<"c", 4> >> Identity >> Sigmoid) {
+};
 
 }  // namespace
 

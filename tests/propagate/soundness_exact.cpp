@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Linear networks, where the exact minimum over a box can be had without rounding: bounds must not exceed it. Weights
 // are chosen to make rounding errors large and to point all of them in one direction.
+#include <algorithm>
 #include <doctest/doctest.h>
+#include <numeric>
 
 #include "support/exact_sum.hpp"
 #include "support/soundness.hpp"
@@ -84,12 +86,43 @@ TEST_CASE("one layer of 2000 terms") {
   }
 }
 
+TEST_CASE("terms that cancel to less than double can tell") {
+  random_engine random(4);
+  for (int round = 0; round < 20; ++round) {
+    std::vector<std::size_t> order(1999);
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    std::shuffle(order.begin(), order.end(), random);
+    box_type box(2000, {1, 1});
+    parameter_map p;
+    auto& weight = p.tensors["a.weight"];
+    weight.assign(4000, 0.0f);
+    for (std::size_t i = 0; i + 1 < order.size(); i += 2) {  // pairs of opposite terms
+      auto const w = static_cast<float>(std::ldexp(uniform(random, 1, 2), static_cast<int>(random() % 40)));
+      auto const x = static_cast<float>(uniform(random, 1, 2));
+      weight[order[i]] = w;
+      weight[order[i + 1]] = -w;
+      box[order[i]] = box[order[i + 1]] = {x, x};
+    }
+    p.tensors["a.bias"] = {0x1p-60f, 0};  // what is left
+    bounded<one_layer> bounds(p, {box}, hidden_bounds::crown);
+    std::vector<linear_constraint> const forms{{{{0, 1.0}}, {}, 0, false}, {{{0, -1.0}}, {}, 0, false}};
+    auto const rows = bounded<one_layer>::rows(forms, 1);
+    for (auto const& found : {bounds.all().lower_bounds(rows), bounds.all().interval_bounds(rows)}) {
+      CHECK(found[0] <= 0x1p-60);
+      CHECK(found[1] <= -0x1p-60);
+      CHECK(found[0] > -1e3);  // a millionth of a millionth of the terms
+    }
+  }
+}
+
 TEST_CASE("two layers, one after the other") {
   random_engine random(2);
   for (int round = 0; round < 6; ++round) {
     parameter_map p;
-    p.tensors = {{"a.weight", cancelling(random, 60 * 700)}, {"a.bias", cancelling(random, 700)},
-                 {"b.weight", cancelling(random, 700)}, {"b.bias", {1}}};
+    p.tensors = {{"a.weight", cancelling(random, 60 * 700)},
+                 {"a.bias", cancelling(random, 700)},
+                 {"b.weight", cancelling(random, 700)},
+                 {"b.bias", {1}}};
     auto const& a = p.tensors["a.weight"];
     auto const& b = p.tensors["b.weight"];
     auto const box = float_box(random, 60, std::ldexp(1, -3 * round));
@@ -114,7 +147,9 @@ TEST_CASE("two layers, one after the other") {
 // A coefficient of 1, to which another consumer adds 64 times half of the last place: every addition is lost.
 TEST_CASE("additions by other consumers round what is there") {
   parameter_map p;
-  p.tensors = {{"a.weight", {1}}, {"a.bias", {0}}, {"b.weight", std::vector<float>(4096, 0x1p-15f)},
+  p.tensors = {{"a.weight", {1}},
+               {"a.bias", {0}},
+               {"b.weight", std::vector<float>(4096, 0x1p-15f)},
                {"b.bias", std::vector<float>(4096, 0.0f)}};
   std::vector<linear_constraint> forms(2);
   for (std::size_t i = 0; i < 4096; ++i) {
@@ -144,8 +179,10 @@ TEST_CASE("weights that the file had in more digits") {
   for (double& weight : b) weight = digits(static_cast<float>(std::ldexp(1, static_cast<int>(random() % 9))));
   parameter_map p;
   p.rounded = true;
-  p.tensors = {{"a.weight", {a.begin(), a.end()}}, {"a.bias", std::vector<float>(700, 0)},
-               {"b.weight", {b.begin(), b.end()}}, {"b.bias", {0}}};
+  p.tensors = {{"a.weight", {a.begin(), a.end()}},
+               {"a.bias", std::vector<float>(700, 0)},
+               {"b.weight", {b.begin(), b.end()}},
+               {"b.bias", {0}}};
   CHECK(-a[0] > -p.tensors["a.weight"][0]);
   for (float const radius : {0.0f, 0x1p-20f, 1.0f}) {
     box_type const box(60, {3 - radius, 3 + radius});

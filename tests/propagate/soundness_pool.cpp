@@ -13,11 +13,13 @@ struct means final : decltype(Input<2, 6, 5> >> AveragePool<kernel<3, 3>, stride
                               Conv<"a", 3, kernel<2, 2>> >> Relu >>
                               AveragePool<kernel<2, 3>, pad<1, 1, 0, 1>, exclude_pad> >> Flatten >> Linear<"b", 3>) {};
 
-struct maxima final : decltype(Input<1, 7, 7> >> Conv<"a", 3, kernel<3, 3>> >>
-                               MaxPool<kernel<3, 2>, stride<1, 2>, pad<1, 0, 1, 1>> >> Flatten >> Linear<"b", 8> >> Relu >>
-                               Linear<"c", 3>) {};
+struct maxima final
+    : decltype(Input<1, 7, 7> >> Conv<"a", 3, kernel<3, 3>> >> MaxPool<kernel<3, 2>, stride<1, 2>, pad<1, 0, 1, 1>> >>
+               Flatten >> Linear<"b", 8> >> Relu >> Linear<"c", 3>) {};
 
+// clang-format off
 constexpr auto before = Input<2, 5, 5> >> Conv<"a", 2, kernel<2, 2>> >> Relu;
+// clang-format on
 struct chained final : decltype((before >> MaxPool<kernel<2, 2>, dilation<2, 1>> >> LeakyRelu<"l"> >>
                                  MaxPool<kernel<2, 2>> >> Sigmoid >> Flatten >> Linear<"b", 4> >> Tanh)) {};
 struct alone final : decltype(Input<1, 4, 4> >> MaxPool<kernel<2, 2>, pad<1, 1, 1, 1>>) {};

@@ -9,6 +9,9 @@
 
 namespace hull::reference {
 
+__extension__ using int128 = __int128;
+__extension__ using unsigned_int128 = unsigned __int128;
+
 /// Holds any sum of up to 2^30 doubles and products of floats, from 2^-1152 to 2^1400.
 class exact_sum final {
  public:
@@ -51,13 +54,13 @@ class exact_sum final {
     std::frexp(x, &e);
     return e - bits;
   }
-  static __int128 integer(double x, int e) { return static_cast<__int128>(std::ldexp(x, -e)); }
+  static int128 integer(double x, int e) { return static_cast<int128>(std::ldexp(x, -e)); }
 
-  exact_sum& add_integer(__int128 value, int e) {
+  exact_sum& add_integer(int128 value, int e) {
     if (value == 0) return *this;
     auto const at = static_cast<std::size_t>(e - lowest);
     bool const negative = value < 0;
-    unsigned __int128 size = static_cast<unsigned __int128>(negative ? -value : value) << at % 32;  // at most 104 bits
+    unsigned_int128 size = static_cast<unsigned_int128>(negative ? -value : value) << at % 32;  // at most 104 bits
     for (std::size_t i = at / 32; size != 0; ++i, size >>= 32) {
       auto const digit = static_cast<std::int64_t>(size & 0xffffffff);
       digits_[i] += negative ? -digit : digit;

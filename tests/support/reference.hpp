@@ -70,15 +70,25 @@ struct geometry final {
   bool exclude = false;
 
   template <std::size_t A, std::size_t B>
-  void read(kernel<A, B>) { kh = A, kw = B; }
+  void read(kernel<A, B>) {
+    kh = A, kw = B;
+  }
   template <std::size_t A, std::size_t B>
-  void read(stride<A, B>) { sh = A, sw = B; }
+  void read(stride<A, B>) {
+    sh = A, sw = B;
+  }
   template <std::size_t A, std::size_t B>
-  void read(dilation<A, B>) { dh = A, dw = B; }
+  void read(dilation<A, B>) {
+    dh = A, dw = B;
+  }
   template <std::size_t T, std::size_t L, std::size_t B, std::size_t R>
-  void read(pad<T, L, B, R>) { top = T, left = L, bottom = B, right = R; }
+  void read(pad<T, L, B, R>) {
+    top = T, left = L, bottom = B, right = R;
+  }
   template <std::size_t G>
-  void read(groups<G>) { parts = G; }
+  void read(groups<G>) {
+    parts = G;
+  }
   void read(exclude_pad) { exclude = true; }
 
   [[nodiscard]] std::size_t height(std::size_t in) const { return (in + top + bottom - dh * (kh - 1) - 1) / sh + 1; }
@@ -176,7 +186,8 @@ tensor<T> apply(average_pool_t<Options...>, parameter_map const&, tensor<T> cons
 
 template <class T, class... Options>
 tensor<T> apply(max_pool_t<Options...>, parameter_map const&, tensor<T> const& x) {
-  return slide(read_options<Options...>(), x, [](auto const& seen) { return *std::max_element(seen.begin(), seen.end()); });
+  return slide(read_options<Options...>(), x,
+               [](auto const& seen) { return *std::max_element(seen.begin(), seen.end()); });
 }
 
 template <class T>
@@ -216,9 +227,13 @@ tensor<T> apply(neg_t, parameter_map const&, tensor<T> const& x) {
   return map(x, [](T v, std::size_t, std::size_t) { return -v; });
 }
 template <class T>
-tensor<T> apply(identity_t, parameter_map const&, tensor<T> const& x) { return x; }
+tensor<T> apply(identity_t, parameter_map const&, tensor<T> const& x) {
+  return x;
+}
 template <class T>
-tensor<T> apply(dropout_t, parameter_map const&, tensor<T> const& x) { return x; }
+tensor<T> apply(dropout_t, parameter_map const&, tensor<T> const& x) {
+  return x;
+}
 template <class T, fixed_string L>
 tensor<T> apply(leaky_relu_t<L>, parameter_map const& p, tensor<T> const& x) {
   return map(x, [&](T v, std::size_t, std::size_t) { return v < 0 ? T(p.at(L.view(), "alpha")[0]) * v : v; });
@@ -243,14 +258,19 @@ template <class T, fixed_string L>
 tensor<T> apply(batch_normalization_t<L>, parameter_map const& p, tensor<T> const& x) {
   return map(x, [&](T v, std::size_t, std::size_t c) {
     T const deviation = std::sqrt(T(p.at(L.view(), "variance")[c]) + T(p.at(L.view(), "epsilon")[0]));
-    return (v - T(p.at(L.view(), "mean")[c])) / deviation * T(p.at(L.view(), "scale")[c]) + T(p.at(L.view(), "bias")[c]);
+    return (v - T(p.at(L.view(), "mean")[c])) / deviation * T(p.at(L.view(), "scale")[c]) +
+           T(p.at(L.view(), "bias")[c]);
   });
 }
 
 template <class T>
-tensor<T> apply(flatten_t, parameter_map const&, tensor<T> const& x) { return {{x.data.size()}, x.data}; }
+tensor<T> apply(flatten_t, parameter_map const&, tensor<T> const& x) {
+  return {{x.data.size()}, x.data};
+}
 template <class T, std::size_t... Dims>
-tensor<T> apply(reshape_t<Dims...>, parameter_map const&, tensor<T> const& x) { return {{Dims...}, x.data}; }
+tensor<T> apply(reshape_t<Dims...>, parameter_map const&, tensor<T> const& x) {
+  return {{Dims...}, x.data};
+}
 template <class T, std::size_t... Axes>
 tensor<T> apply(squeeze_t<Axes...>, parameter_map const&, tensor<T> const& x) {
   tensor<T> y{{}, x.data};

@@ -2,9 +2,8 @@
 // The law of propagation: no input of a box leaves any bound. Checked on thousands of inputs, stage by stage.
 #pragma once
 
-#include <doctest/doctest.h>
-
 #include <cmath>
+#include <doctest/doctest.h>
 #include <limits>
 #include <sstream>
 #include <string>
@@ -82,7 +81,8 @@ struct breaches final {
 
 /// Holds one input against the bounds of all stages over box b: head, output, and the lines between.
 template <Network Net>
-void check_stages(bounded<Net> const& bounds, std::size_t b, std::vector<tensor<long double>> const& values, breaches& broken) {
+void check_stages(bounded<Net> const& bounds, std::size_t b, std::vector<tensor<long double>> const& values,
+                  breaches& broken) {
   using g = graph<Net>;
   for_each_stage<1, stage_count<Net>>([&]<std::size_t K> {
     using S = stage<Net, K>;
@@ -94,7 +94,8 @@ void check_stages(bounded<Net> const& bounds, std::size_t b, std::vector<tensor<
       long double const t = head[i], y = output[i] - static_cast<long double>(s.centre[at]);
       broken.expect(!(t < s.lower[at]), "head below its bound at stage", K, t, s.lower[at]);
       broken.expect(!(t > s.upper[at]), "head above its bound at stage", K, t, s.upper[at]);
-      broken.expect(!(std::fabs(y) > s.spread[at]), "output outside its interval at stage", K, std::fabs(y), s.spread[at]);
+      broken.expect(!(std::fabs(y) > s.spread[at]), "output outside its interval at stage", K, std::fabs(y),
+                    s.spread[at]);
       if (s.slot[i] == stage_state::dead) {
         broken.expect(y == 0, "dead column moves at stage", K, y, 0);
         continue;
@@ -102,7 +103,8 @@ void check_stages(bounded<Net> const& bounds, std::size_t b, std::vector<tensor<
       if constexpr (HeadOf<typename S::head, max_head>) continue;  // its lines are about the pick
       std::size_t const c = b * s.live_count + s.slot[i];
       long double const moved = t - static_cast<long double>(s.origin[at]), error = s.origin_error[at];
-      broken.expect(!(std::fabs(moved) > s.radius[at] + error), "head beyond its radius at stage", K, moved, s.radius[at]);
+      broken.expect(!(std::fabs(moved) > s.radius[at] + error), "head beyond its radius at stage", K, moved,
+                    s.radius[at]);
       long double const low = s.lower_slope[c] * moved + s.lower_shift[c] - std::fabs(s.lower_slope[c]) * error;
       long double const high = s.upper_slope[c] * moved + s.upper_shift[c] + std::fabs(s.upper_slope[c]) * error;
       broken.expect(!(y < low), "lower line above the output at stage", K, y, low);
@@ -146,11 +148,13 @@ void check_sound(parameter_map const& p, std::vector<box_type> const& boxes, std
     auto const &tight = crown.stage(K), &wide = interval.stage(K);
     for (std::size_t at = 0; at < boxes.size() * stage<Net, K>::size; ++at) {
       bool const inside = !(tight.lower[at] < wide.lower[at]) && !(tight.upper[at] > wide.upper[at]);
-      broken.expect(inside || !finite || K > 1, "CROWN wider than intervals at stage", K, tight.lower[at], wide.lower[at]);
+      broken.expect(inside || !finite || K > 1, "CROWN wider than intervals at stage", K, tight.lower[at],
+                    wide.lower[at]);
     }
   });
   for (std::size_t r = 0; r < rows.size() && finite; ++r) {
-    broken.expect(std::isfinite(by_crown[r]) && std::isfinite(by_interval[r]), "bound not finite of row", r, by_crown[r], 0);
+    broken.expect(std::isfinite(by_crown[r]) && std::isfinite(by_interval[r]), "bound not finite of row", r,
+                  by_crown[r], 0);
   }
   std::size_t shapes = 0;
   for (std::size_t n = 0; n < samples; ++n) {
@@ -185,7 +189,8 @@ template <Network Net>
 void check_random(std::size_t seed, std::size_t samples = 10000, double gain = 1, double scale = 1) {
   random_engine random(seed);
   std::vector<box_type> boxes;
-  for (double const radius : {0.01, 0.1, 0.7, 0.0}) boxes.push_back(random_box(random, graph<Net>::input_size, radius, scale));
+  for (double const radius : {0.01, 0.1, 0.7, 0.0})
+    boxes.push_back(random_box(random, graph<Net>::input_size, radius, scale));
   check_sound<Net>(random_parameters<Net>(seed, gain), boxes, samples, seed + 1);
 }
 

@@ -79,7 +79,7 @@ struct input_files final {
 inline int report_verdict(options const& o, verify_report const& report, std::vector<double> const& outputs,
                           phases const& times) {
   std::string text = std::string(to_string(report.answer)) + "\n";
-  if (report.answer == verdict::sat) text += io::counterexample_text(report.counterexample, outputs);
+  if (report.answer == verdict::sat) text += io::counterexample_text(report.counterexample, outputs) + "\n";
   if (!o.result.empty()) write_text(o.result, text);
   if (!o.json.empty()) {
     json j = {{"verdict", to_string(report.answer)}, {"margins", report.margins}, {"seconds", times.seconds()},
@@ -116,7 +116,7 @@ inline int verify(options const& o) {
     report = engine->verify(spec, v, confirm);
     times.seconds()["bound"] = report.bound_seconds;
     times.seconds()["attack"] = report.attack_seconds;
-    times.seconds()["search"] = 0.0;
+    times.seconds()["search"] = report.search_seconds;
   } catch (deadline_passed const&) {
     report.answer = verdict::timeout;
   }

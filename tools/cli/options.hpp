@@ -33,7 +33,11 @@ struct options final {
 
 [[nodiscard]] inline verify_options to_verify_options(options const& o) {
   verify_options v;
-  v.method = o.method == "ibp" ? bound_method::interval : o.method == "crown" ? bound_method::crown : bound_method::automatic;
+  v.method = o.method == "ibp"           ? bound_method::interval
+             : o.method == "crown"       ? bound_method::crown
+             : o.method == "alpha-crown" ? bound_method::alpha_crown
+             : o.method == "bab"         ? bound_method::branch
+                                         : bound_method::automatic;
   v.memory_budget = o.memory_budget;
   v.intersect_hidden = o.rounding != "nearest";  // `nearest` is for comparison with tools that do not
   v.seed = o.seed;

@@ -2,6 +2,7 @@
 // A point in time after which work stops.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <exception>
 
@@ -19,7 +20,8 @@ class deadline final {
 
   deadline() = default;  // never
   explicit deadline(double seconds_from_now)
-      : end_(clock::now() + std::chrono::duration_cast<clock::duration>(std::chrono::duration<double>(seconds_from_now))),
+      : end_(clock::now() + std::chrono::duration_cast<clock::duration>(
+                                std::chrono::duration<double>(std::min(seconds_from_now, longest)))),
         set_(true) {}
 
   [[nodiscard]] bool passed() const { return set_ && clock::now() >= end_; }
@@ -29,6 +31,8 @@ class deadline final {
   }
 
  private:
+  static constexpr double longest = 1e9;  // seconds; far more would overflow the clock
+
   clock::time_point end_{};
   bool set_ = false;
 };

@@ -30,6 +30,7 @@
 
 #include <hull/core/error.hpp>
 #include <hull/io/model.hpp>
+#include <hull/net/parameters.hpp>
 
 namespace hull::io {
 
@@ -169,6 +170,15 @@ inline void save_parameters(std::filesystem::path const& path, std::map<std::str
   std::ifstream in(path, std::ios::binary);
   expect(in.is_open(), path.string() + ": cannot be read");
   return read_parameters(in, path.string());
+}
+
+/// The tensors as a source of parameters<Net>; borrows them. Empty for a key that is not there.
+[[nodiscard]] inline auto source_of(std::map<std::string, tensor> const& tensors) {
+  return [&tensors](std::string const& key) -> parameter_values {
+    auto const found = tensors.find(key);
+    if (found == tensors.end()) return {};
+    return {found->second.values, found->second.rounded};
+  };
 }
 
 }  // namespace hull::io

@@ -43,9 +43,9 @@ template <class... Nodes, Operator Op>
 /// Anything else right of >> is refused with a sentence.
 template <class... Nodes, class Other>
   requires(!Operator<Other>)
-constexpr expression<Nodes...> operator>>(expression<Nodes...>, Other) {
+constexpr auto operator>>(expression<Nodes...> left, Other) {  // auto: the body is read even inside decltype
   static_assert(Operator<Other>, "hull: only an operator may stand right of >> (docs/errors.md#operator)");
-  return {};
+  return left;
 }
 
 namespace detail {

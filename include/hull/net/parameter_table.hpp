@@ -12,11 +12,13 @@
 
 namespace hull {
 
-/// A source of parameters (net/parameters.hpp): parameter_table const numbers{{"fc1.weight", {...}}, {"fc1.bias", {...}}};
+/// A source of parameters (net/parameters.hpp): parameter_table const numbers{{"fc1.weight", {...}}, {"fc1.bias",
+/// {...}}};
 class parameter_table final {
  public:
   parameter_table() = default;
-  parameter_table(std::initializer_list<std::pair<std::string const, std::vector<float>>> tensors) : tensors_(tensors) {}
+  parameter_table(std::initializer_list<std::pair<std::string const, std::vector<float>>> tensors)
+      : tensors_(tensors) {}
 
   /// The numbers of one key, new ones if it has none yet.
   [[nodiscard]] std::vector<float>& operator[](std::string const& key) { return tensors_[key]; }

@@ -40,6 +40,13 @@ struct leaky_relu_by final {
     return {{chord, bias.lower}, through_zero};
   }
 
+  /// On the side of the kink, any line through zero with a slope between alpha and 1. pre: box straddles zero
+  [[nodiscard]] HULL_FN std::array<lines<float>, 2> free_lines(interval<float> box) const {
+    lines<float> const best = relax(box);
+    if (alpha <= 1) return {{{{alpha, 0}, best.upper}, {{1, 0}, best.upper}}};
+    return {{{best.lower, {alpha, 0}}, {best.lower, {1, 0}}}};
+  }
+
   [[nodiscard]] HULL_FN bool linear_on(interval<float> box) const {
     return box.lower >= 0 || box.upper <= 0 || alpha == 1;
   }
@@ -55,6 +62,6 @@ struct leaky_relu_t final {
 
 template <fixed_string Layer>
 inline constexpr leaky_relu_t<Layer> LeakyRelu{};
-static_assert(Pointwise<leaky_relu_t<"layer">>);
+static_assert(Pointwise<leaky_relu_t<"layer">> && Kinked<leaky_relu_by>);
 
 }  // namespace hull

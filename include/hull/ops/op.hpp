@@ -40,6 +40,13 @@ concept PointwiseFunction = requires(F const f, float x, double z, interval<floa
   { f.linear_on(box) } -> std::same_as<bool>;
 };
 
+/// Optional: f is linear on each side of zero. On a box that straddles zero two pairs of lines bracket f, and so does
+/// every mean of the two pairs; optimised bounds choose one for each row, and branch and bound splits at zero.
+template <class F>
+concept Kinked = PointwiseFunction<F> && requires(F const f, interval<float> box) {
+  { f.free_lines(box) } -> std::same_as<std::array<lines<float>, 2>>;
+};
+
 /// An operator on single elements: `element` is its scalar function, an aggregate of floats in the order of `parameters`.
 template <class Op>
 concept Pointwise = PointwiseFunction<typename Op::element> && requires {

@@ -34,10 +34,16 @@ struct relu_t final {
     return {{below, 0}, {slope, bias}};
   }
 
+  /// Below, any line through zero with a slope from 0 to 1. pre: box straddles zero and is finite
+  [[nodiscard]] HULL_FN std::array<lines<float>, 2> free_lines(interval<float> box) const {
+    line<float> const above = relax(box).upper;
+    return {{{{0, 0}, above}, {{1, 0}, above}}};
+  }
+
   [[nodiscard]] HULL_FN bool linear_on(interval<float> box) const { return box.lower >= 0 || box.upper <= 0; }
 };
 
 inline constexpr relu_t Relu{};
-static_assert(Pointwise<relu_t>);
+static_assert(Pointwise<relu_t> && Kinked<relu_t>);
 
 }  // namespace hull

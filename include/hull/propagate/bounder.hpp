@@ -6,7 +6,6 @@
 #include <cmath>
 #include <cstddef>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include <hull/net/parameters.hpp>
@@ -43,7 +42,7 @@ class bounder final {
  public:
   /// `source` as parameters<Net> takes it: a parameter_table, or any function from keys to parameter_values.
   template <class Source>
-  explicit bounder(Source&& source) : numbers_(std::forward<Source>(source)), machine_(numbers_), all_(machine_) {}
+  explicit bounder(Source const& source) : numbers_(source), machine_(numbers_), all_(machine_) {}
   bounder(bounder const&) = delete;  // the machine borrows the numbers
   bounder& operator=(bounder const&) = delete;
   ~bounder() = default;
@@ -60,11 +59,16 @@ class bounder final {
   }
 
   /// Both bounds of every output over a box. Returns [outputs].
-  [[nodiscard]] std::vector<interval<double>> ibp(input_box const& region) { return outputs(region, hidden_bounds::interval); }
-  [[nodiscard]] std::vector<interval<double>> crown(input_box const& region) { return outputs(region, hidden_bounds::crown); }
+  [[nodiscard]] std::vector<interval<double>> ibp(input_box const& region) {
+    return outputs(region, hidden_bounds::interval);
+  }
+  [[nodiscard]] std::vector<interval<double>> crown(input_box const& region) {
+    return outputs(region, hidden_bounds::crown);
+  }
 
  private:
-  std::vector<double> lower_bounds(input_box const& region, std::vector<linear_constraint> const& forms, hidden_bounds method) {
+  std::vector<double> lower_bounds(input_box const& region, std::vector<linear_constraint> const& forms,
+                                   hidden_bounds method) {
     for (auto const& range : region) {
       bool const finite = std::isfinite(range.lower) && std::isfinite(range.upper);
       expect(finite && range.lower <= range.upper, "bounder: a range of the box is empty or not finite");

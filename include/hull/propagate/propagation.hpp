@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Interval bound propagation and CROWN over a batch of boxes.
+// Interval bound propagation and CROWN over a batch of boxes; alpha-CROWN over one box.
 //
 // Sources: IBP, Gowal et al. 2018, section 3; CROWN, Zhang et al. 2018, section 3, in the backward form of Xu et al. 2020
 // (auto_LiRPA), section 3.2. New here: every row is a lower bound (an upper bound is a row with sign -1), and rows are
@@ -14,6 +14,7 @@
 
 #include <hull/core/deadline.hpp>
 #include <hull/core/error.hpp>
+#include <hull/propagate/alpha.hpp>
 #include <hull/propagate/coefficients.hpp>
 #include <hull/propagate/machine.hpp>
 #include <hull/propagate/state.hpp>
@@ -21,7 +22,7 @@
 namespace hull {
 
 /// How the bounds of hidden neurons are computed.
-enum class hidden_bounds { interval, crown };
+enum class hidden_bounds { interval, crown, alpha_crown };
 
 namespace detail {
 
@@ -55,10 +56,15 @@ class propagation final {
 
   /// `row_bytes` is the budget for the rows of one chunk; results do not depend on it by a bit.
   explicit propagation(M& machine, std::size_t row_bytes = std::size_t{256} << 20)
-      : machine_(&machine), row_bytes_(row_bytes) {}
+      : machine_(&machine), row_bytes_(row_bytes), climber_(machine, state_) {}
+  propagation(propagation const&) = delete;  // the climber works on the state
+  propagation& operator=(propagation const&) = delete;
 
   /// run() and the bounds of rows throw deadline_passed soon after `end`.
-  void stop_at(deadline const& end) { end_ = end; }
+  void stop_at(deadline const& end) {
+    end_ = end;
+    climber_.stop_at(end);
+  }
 
   /// Whether hidden bounds are the intersection of CROWN's with those of intervals (the default, tighter), or CROWN's
   /// alone, as other tools have them: then digits can be compared.
@@ -66,25 +72,31 @@ class propagation final {
 
   /// Bounds of all stages over each box. Sound for the exact network under Outward (docs/soundness.md).
   /// Boxes: [b], each with one range per input. Cost: one forward pass, and with `crown` one backward pass per stage and
-  /// chunk of unstable neurons.
-  void run(std::span<std::vector<input_range> const* const> boxes, hidden_bounds method) {
+  /// chunk of unstable neurons; with `alpha_crown`, which takes one box, another two passes per step of `how`.
+  void run(std::span<std::vector<input_range> const* const> boxes, hidden_bounds method, ascent const& how = {}) {
     for (auto const* box : boxes) {
       expect(box->size() == graph<Net>::input_size, "propagation: a box has " + std::to_string(box->size()) +
                                                         " ranges, the network has " +
                                                         std::to_string(graph<Net>::input_size) + " inputs");
     }
-    machine_->reserve(plan(boxes.size()));
+    bool const climbs = method == hidden_bounds::alpha_crown;
+    expect(!climbs || boxes.size() == 1, "propagation: alpha-CROWN takes one box at a time");
+    machine_->reserve(plan(boxes.size(), method));
     machine_->memory().release(0);
     state_.carve(machine_->memory(), boxes.size());
+    if (climbs) climber_.carve();
+    climber_.row_budget(std::max(row_bytes_, row_climber<Net, M>::least_bytes() - row_climber<Net, M>::free_bytes()));
     machine_->load_boxes(state_, boxes);
     for_each_stage<1, stage_count<Net>>([&]<std::size_t K> {
       using S = stage<Net, K>;
       end_.check();
       machine_->template forward<S>(state_);
       if constexpr (detail::needs_rows<Net, K>()) {
-        if (method == hidden_bounds::crown) tighten<K>();
+        if (method != hidden_bounds::interval) tighten<K>();
+        if (climbs) climber_.template tighten<S>(how, detail::feeds_max<Net, K>());
       }
       machine_->template relax<S>(state_);
+      if (climbs) climber_.template collect<S>();
     });
   }
 
@@ -109,6 +121,8 @@ class propagation final {
     for (std::size_t first = 0; first < forms.size(); first += chunk) {
       std::size_t const mark = machine_->memory().used();
       auto work = carve<last>(layout, std::min(chunk, forms.size() - first));
+      // no step goes back to the input, so its buffer, which may share the outputs' place, holds terms over X or nothing
+      if (!with_input && last != 0) work.a[0] = nullptr;
       machine_->seed_forms(state_, forms.subspan(first, work.rows.count), work.rows, work.a);
       machine_->bound_by_intervals(state_, work.rows, work.a);
       append_bounds(work.rows, bounds);
@@ -136,16 +150,42 @@ class propagation final {
     }
   }
 
+  /// Optimises rows, after run() with `alpha_crown`.
+  [[nodiscard]] row_climber<Net, M>& climber() { return climber_; }
+
+  /// Lower bounds of linear forms with parameters optimised for each, after run() with `alpha_crown`. As lower_bounds.
+  [[nodiscard]] std::vector<double> climbed_bounds(std::span<row_form const> forms, ascent const& how = {}) {
+    std::size_t const width = climber_.width();
+    std::vector<double> bounds;
+    std::vector<float> alpha(width);
+    climber_.start(alpha.data());
+    std::size_t const group = 64;  // alphas of a group are kept
+    std::vector<float> alphas(std::min(group, forms.size()) * width);
+    for (std::size_t first = 0; first < forms.size(); first += group) {
+      std::vector<form_task> tasks(std::min(group, forms.size() - first));
+      for (std::size_t i = 0; i < tasks.size(); ++i) {
+        tasks[i].form = forms[first + i].form;
+        tasks[i].alpha = alphas.data() + i * width;
+        std::copy(alpha.begin(), alpha.end(), tasks[i].alpha);
+      }
+      climber_.climb(tasks, how, [](std::size_t, row_view<Net> const&) {});
+      for (auto const& task : tasks) bounds.push_back(task.bound);
+    }
+    return bounds;
+  }
+
   /// State after run(), in the machine's memory.
   [[nodiscard]] network_state<Net> const& state() const { return state_; }
 
   /// Bytes of the machine's memory that a batch of `boxes` needs, rows included.
-  [[nodiscard]] std::size_t plan(std::size_t boxes) const {
+  [[nodiscard]] std::size_t plan(std::size_t boxes, hidden_bounds method = hidden_bounds::crown) const {
+    bool const climbs = method == hidden_bounds::alpha_crown;
+    std::size_t const least = std::max(least_row_bytes(), climbs ? row_climber<Net, M>::least_bytes() : 0);
     std::size_t forward = 0;
     for_each_stage<1, stage_count<Net>>(
         [&]<std::size_t K> { forward = std::max(forward, M::template forward_floats<stage<Net, K>>(boxes)); });
-    return network_state<Net>::bytes(boxes) +
-           std::max({row_bytes_, least_row_bytes(), forward * sizeof(float) + arena::alignment});
+    return network_state<Net>::bytes(boxes) + (climbs ? row_climber<Net, M>::free_bytes() : 0) +
+           std::max({row_bytes_, least, forward * sizeof(float) + arena::alignment});
   }
 
  private:
@@ -169,7 +209,7 @@ class propagation final {
   };
 
   static constexpr std::size_t bytes_per_row(std::size_t width) {
-    return width * sizeof(float) + 2 * sizeof(index_t) + sizeof(float) + 3 * sizeof(double);
+    return width * sizeof(float) + 2 * sizeof(index_t) + sizeof(float) + 5 * sizeof(double);
   }
   static constexpr std::size_t row_group = 16;  // rows of a chunk are a multiple of this, so that buffers stay aligned
   static constexpr std::size_t rounding_bytes = 16 * arena::alignment;
@@ -211,6 +251,8 @@ class propagation final {
     work.rows.value = memory.take<double>(room);
     work.rows.slack = memory.take<double>(room);
     work.rows.bound = memory.take<double>(room);
+    work.rows.far_value = memory.take<double>(room);
+    work.rows.far_bound = memory.take<double>(room);
     float* const base = memory.take<float>(room * layout.width);
     for (std::size_t k = 0; k <= K; ++k) {
       if (layout.reached(k)) work.a[k] = base + room * layout.offset[k];
@@ -227,6 +269,10 @@ class propagation final {
     constexpr auto layout = plan_coefficients<Net>(K, false, false);
     row_range const mine = machine_->share(candidates);
     std::size_t const chunk = chunk_rows<K>(layout, 2 * (mine.last - mine.first)) / 2;
+    if (intersect_) {
+      tighten_nearer<K>(layout, mine);
+      return;
+    }
     for (std::size_t first = mine.first; first < mine.last; first += chunk) {
       std::size_t const mark = machine_->memory().used();
       auto work = carve<K>(layout, 2 * std::min(chunk, mine.last - first));
@@ -234,6 +280,27 @@ class propagation final {
       for_each_stage_backward<K - 1>([&]<std::size_t J> { step<J>(layout, work); });
       finish_rows(work);
       machine_->template refine<S>(state_, work.rows, intersect_);
+      machine_->memory().release(mark);
+    }
+  }
+
+  /// The same with half the rows: first one row for each neuron, for the bound nearer to 0, whose coefficients bound the
+  /// neuron from the other side too, a little looser; then the other row, for the neurons that are still unstable.
+  template <std::size_t K>
+  void tighten_nearer(coefficient_plan<Net> const& layout, row_range mine) {
+    using S = stage<Net, K>;
+    std::size_t const chunk = chunk_rows<K>(layout, mine.last - mine.first);
+    for (std::size_t first = mine.first; first < mine.last; first += chunk) {
+      std::size_t const mark = machine_->memory().used();
+      auto work = carve<K>(layout, std::min(chunk, mine.last - first));
+      machine_->template seed_nearer<S>(state_, first, work.rows, work.a);
+      for (bool const opposite : {false, true}) {
+        if (opposite) machine_->template seed_opposite<S>(state_, work.rows, work.a, detail::feeds_max<Net, K>());
+        if (work.rows.count == 0) break;
+        for_each_stage_backward<K - 1>([&]<std::size_t J> { step<J>(layout, work); });
+        finish_rows(work);
+        machine_->template refine_nearer<S>(state_, work.rows);
+      }
       machine_->memory().release(mark);
     }
   }
@@ -267,6 +334,7 @@ class propagation final {
   deadline end_;
   bool intersect_ = true;
   network_state<Net> state_;
+  row_climber<Net, M> climber_;
 };
 
 }  // namespace hull

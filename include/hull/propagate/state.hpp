@@ -39,6 +39,8 @@ struct stage_state final {
   float* upper_slope = nullptr;  // [b, c]
   float* lower_shift = nullptr;  // [b, c]
   float* upper_shift = nullptr;  // [b, c]
+  float* lower_far = nullptr;    // [b, c] y - centre <= lower_slope (t - origin) + lower_far
+  float* upper_far = nullptr;    // [b, c] y - centre >= upper_slope (t - origin) + upper_far
   float* error = nullptr;        // [b, c] what rounding can cost per unit of |A|
   float* reach = nullptr;        // [b, c] radius of the live columns
 
@@ -62,6 +64,8 @@ struct row_block final {
   double* value = nullptr;    // [r]
   double* slack = nullptr;    // [r]
   double* bound = nullptr;    // [r] result: lower bound of the row
+  double* far_value = nullptr;  // [r] the same coefficients from above: the form's exact value is at most far_value +
+  double* far_bound = nullptr;  // [r]   slack + sum A (y - centre); far_bound is that upper bound. Null where not wanted
 };
 
 /// State of all stages for a batch of boxes.
@@ -94,6 +98,8 @@ struct network_state final {
       s.upper_slope = memory.take<float>(all);
       s.lower_shift = memory.take<float>(all);
       s.upper_shift = memory.take<float>(all);
+      s.lower_far = memory.take<float>(all);
+      s.upper_far = memory.take<float>(all);
       s.error = memory.take<float>(all);
       s.reach = memory.take<float>(all);
       s.floor = memory.take<double>(boxes);

@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <random>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include <hull/core/deadline.hpp>
@@ -42,9 +43,15 @@ class attack final {
     for (std::size_t const d : disjuncts) {
       for (std::size_t p = 0; p < restarts; ++p) points.push_back({d, start(spec.disjuncts[d].box, p, random)});
     }
+    return search_from(spec, std::move(points), options.steps, confirm, end);
+  }
+
+  /// The same from given starting points.
+  [[nodiscard]] std::vector<double> search_from(specification const& spec, std::vector<attack_point> points,
+                                                std::size_t steps, confirm_function const& confirm, deadline const& end) {
     double step = 0.25;  // of each coordinate's range
-    std::size_t const period = std::max<std::size_t>(1, options.steps / 6);
-    for (std::size_t round = 0; round <= options.steps && !end.passed(); ++round) {
+    std::size_t const period = std::max<std::size_t>(1, steps / 6);
+    for (std::size_t round = 0; round <= steps && !end.passed(); ++round) {
       auto const worst = gradients(spec, points);
       for (std::size_t p = 0; p < points.size(); ++p) {
         if (worst[p].value > 0) continue;

@@ -25,8 +25,9 @@ enum class verdict { unsat, sat, unknown, timeout };
   return "unknown";
 }
 
-/// How to bound: interval arithmetic, CROWN, or intervals first and CROWN where those do not settle it.
-enum class bound_method { interval, crown, automatic };
+/// How to bound: interval arithmetic, CROWN, CROWN with optimised slopes where that does not settle it, branch and bound
+/// where that does not either; or all of them in turn, cheapest first.
+enum class bound_method { interval, crown, alpha_crown, branch, automatic };
 
 struct verify_options final {
   bound_method method = bound_method::automatic;
@@ -48,6 +49,7 @@ struct verify_report final {
   std::size_t domains = 0;             // boxes bounded
   double bound_seconds = 0;
   double attack_seconds = 0;
+  double search_seconds = 0;  // branch and bound, its attacks included
   std::size_t planned_bytes = 0;  // of the arena
   std::size_t peak_bytes = 0;     // what the arena really gave out
 };

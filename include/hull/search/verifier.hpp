@@ -14,6 +14,7 @@
 #include <hull/core/deadline.hpp>
 #include <hull/propagate/propagation.hpp>
 #include <hull/search/attack.hpp>
+#include <hull/search/bab.hpp>
 #include <hull/search/engine.hpp>
 #include <hull/search/problem.hpp>
 
@@ -57,6 +58,8 @@ class verifier final : public engine {
       if (attack_all(spec, open, 2, options, confirm, end, report)) return report;
       if (options.method != bound_method::interval) prove(asked, open, hidden_bounds::crown, options, end, report);
       if (attack_all(spec, open, options.restarts, options, confirm, end, report)) return report;
+      if (options.method == bound_method::alpha_crown) prove(asked, open, hidden_bounds::alpha_crown, options, end, report);
+      if (branches(options) && branch(asked, spec, open, options, confirm, end, report)) return report;
       report.answer = open.empty() ? verdict::unsat : verdict::unknown;
     } catch (deadline_passed const&) {
       report.answer = verdict::timeout;
@@ -69,8 +72,9 @@ class verifier final : public engine {
                                      std::size_t repeat) override {
     problem const asked(spec, graph<Net>::input_size, graph<Net>::output_size);
     expect(asked.disjuncts() > 0, spec.source + ": no box of inputs");
-    bool const crown = options.method != bound_method::interval;
-    auto const method = crown ? hidden_bounds::crown : hidden_bounds::interval;
+    auto const method = options.method == bound_method::interval      ? hidden_bounds::interval
+                        : options.method == bound_method::alpha_crown ? hidden_bounds::alpha_crown
+                                                                      : hidden_bounds::crown;
     std::vector<input_range> joined = *asked.boxes.front();
     for (box_view box : asked.boxes) {
       for (std::size_t i = 0; i < joined.size(); ++i) {
@@ -80,7 +84,7 @@ class verifier final : public engine {
     }
 
     bounds_report report;
-    propagation<Net, M> all(machine_, row_budget(options, 1));
+    propagation<Net, M> all(machine_, row_budget(options, 1, method));
     all.intersect_hidden(options.intersect_hidden);
     box_view const box = &joined;
     verify_report rows;
@@ -99,14 +103,16 @@ class verifier final : public engine {
       prove(asked, open, method, options, deadline(), rows);
       report.rows = rows.margins;
     }
-    report.planned_bytes = all.plan(1);
+    report.planned_bytes = all.plan(1, method);
     report.peak_bytes = machine_.memory().peak();
     return report;
   }
 
  private:
-  [[nodiscard]] static std::size_t row_budget(verify_options const& options, std::size_t boxes) {
-    std::size_t const state = network_state<Net>::bytes(boxes);
+  [[nodiscard]] static std::size_t row_budget(verify_options const& options, std::size_t boxes,
+                                              hidden_bounds method = hidden_bounds::crown) {
+    std::size_t const free = method == hidden_bounds::alpha_crown ? free_state<Net>::bytes() : 0;
+    std::size_t const state = network_state<Net>::bytes(boxes) + free;
     return options.memory_budget > state ? options.memory_budget - state : 0;
   }
 
@@ -125,7 +131,18 @@ class verifier final : public engine {
         forms.push_back({static_cast<index_t>(row.box - boxes.first), row.form});
       }
     }
-    return method == hidden_bounds::interval ? all.interval_bounds(forms) : all.lower_bounds(forms);
+    return bound_forms(all, forms, method);
+  }
+
+  [[nodiscard]] static std::vector<double> bound_forms(propagation<Net, M>& all, std::span<row_form const> forms,
+                                                       hidden_bounds method) {
+    if (method == hidden_bounds::interval) return all.interval_bounds(forms);
+    auto lower = all.lower_bounds(forms);
+    if (method == hidden_bounds::alpha_crown) {
+      auto const climbed = all.climbed_bounds(forms);
+      for (std::size_t i = 0; i < lower.size(); ++i) lower[i] = std::max(lower[i], climbed[i]);
+    }
+    return lower;
   }
 
   /// Bounds the rows of the open disjuncts, batch by batch, and drops those that are refuted.
@@ -133,7 +150,7 @@ class verifier final : public engine {
              deadline const& end, verify_report& report) {
     detail::stopwatch const watch(report.bound_seconds);
     std::vector<char> refuted(asked.disjuncts(), 0);
-    std::size_t const batch = batch_size(options);
+    std::size_t const batch = method == hidden_bounds::alpha_crown ? 1 : batch_size(options);
     for (std::size_t first = 0; first < open.size();) {
       // the next open disjuncts whose boxes fit into one batch
       std::vector<box_view> boxes;
@@ -152,12 +169,12 @@ class verifier final : public engine {
           numbers.push_back(row);
         }
       }
-      propagation<Net, M> all(machine_, row_budget(options, boxes.size()));
+      propagation<Net, M> all(machine_, row_budget(options, boxes.size(), method));
       all.intersect_hidden(options.intersect_hidden);
       all.stop_at(end);
-      report.planned_bytes = std::max(report.planned_bytes, all.plan(boxes.size()));
+      report.planned_bytes = std::max(report.planned_bytes, all.plan(boxes.size(), method));
       all.run(boxes, method);
-      auto const lower = method == hidden_bounds::interval ? all.interval_bounds(forms) : all.lower_bounds(forms);
+      auto const lower = bound_forms(all, forms, method);
       report.peak_bytes = std::max(report.peak_bytes, machine_.memory().peak());
       report.domains += boxes.size();
       for (std::size_t i = 0; i < forms.size(); ++i) {
@@ -167,6 +184,27 @@ class verifier final : public engine {
       first = last;
     }
     std::erase_if(open, [&](std::size_t d) { return refuted[d] != 0; });
+  }
+
+  [[nodiscard]] static bool branches(verify_options const& options) {
+    return options.method == bound_method::branch || options.method == bound_method::automatic;
+  }
+
+  /// Branch and bound over kinks, one box after the other. True if a counterexample was confirmed.
+  bool branch(problem const& asked, specification const& spec, std::vector<std::size_t>& open, verify_options const& options,
+              confirm_function const& confirm, deadline const& end, verify_report& report) {
+    if (open.empty()) return false;
+    detail::stopwatch const watch(report.search_seconds);
+    branch_and_bound<Net, M, A> search(machine_, attacker_, asked, spec, options, confirm, end);
+    std::vector<std::size_t> left;
+    for (std::size_t first = 0, last = 0; first < open.size(); first = last) {
+      while (last < open.size() && asked.disjunct_box[open[last]] == asked.disjunct_box[open[first]]) ++last;
+      std::vector<std::size_t> some(open.begin() + static_cast<std::ptrdiff_t>(first), open.begin() + static_cast<std::ptrdiff_t>(last));
+      if (search.run(some, report) == search_end::counterexample) return true;
+      left.insert(left.end(), some.begin(), some.end());
+    }
+    open = std::move(left);
+    return false;
   }
 
   /// True if a counterexample was confirmed; it is in the report then. The open disjuncts are attacked in groups as large
@@ -204,7 +242,7 @@ class verifier final : public engine {
       last.lower[i] = down::sub(output.centre[i], output.spread[i]);
       last.upper[i] = up::add(output.centre[i], output.spread[i]);
     }
-    if (method == hidden_bounds::crown) {
+    if (method != hidden_bounds::interval) {
       std::vector<linear_constraint> forms(2 * output.size);
       std::vector<row_form> rows;
       for (std::size_t i = 0; i < output.size; ++i) {
@@ -212,7 +250,7 @@ class verifier final : public engine {
         forms[2 * i + 1].outputs = {{i, -1.0}};
       }
       for (auto const& form : forms) rows.push_back({0, &form});
-      auto const lower = all.lower_bounds(rows);
+      auto const lower = bound_forms(all, rows, method);
       for (std::size_t i = 0; i < output.size; ++i) {
         last.lower[i] = down::from_double(lower[2 * i]);
         last.upper[i] = up::from_double(-lower[2 * i + 1]);

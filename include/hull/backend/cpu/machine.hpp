@@ -11,10 +11,14 @@
 #include <span>
 #include <vector>
 
+#include <hull/backend/cpu/alpha.hpp>
 #include <hull/backend/cpu/conv.hpp>
+#include <hull/backend/cpu/free.hpp>
 #include <hull/backend/cpu/linear.hpp>
 #include <hull/backend/cpu/max.hpp>
+#include <hull/backend/cpu/points.hpp>
 #include <hull/backend/cpu/relax.hpp>
+#include <hull/backend/cpu/roundings.hpp>
 #include <hull/backend/cpu/sparse.hpp>
 #include <hull/net/parameters.hpp>
 #include <hull/propagate/machine.hpp>
@@ -78,7 +82,7 @@ class machine final {
         s.origin_error[at] = 0;
         s.radius[at] = s.spread[at];
         s.lower_slope[at] = s.upper_slope[at] = 1;
-        s.lower_shift[at] = s.upper_shift[at] = s.error[at] = 0;
+        s.lower_shift[at] = s.upper_shift[at] = s.lower_far[at] = s.upper_far[at] = s.error[at] = 0;
       }
     }
     compact_input(s, state.batch);
@@ -125,16 +129,74 @@ class machine final {
   template <class S>
   void seed_candidates(network_state<Net> const& state, std::size_t first, row_block const& rows,
                        coefficient_views<Net> const& a) const {
-    auto const& s = state.stage[S::number];
-    // seeds are the weights themselves (one rounding if those are rounded); additions by other consumers round them
-    double const seed_error = gamma(operand_additions<S>() + 2, unit_float);
     for (std::size_t r = 0; r < rows.count; ++r) {
       std::size_t const at = state.candidates[first + r / 2];
       rows.box[r] = static_cast<index_t>(at / S::size);
       rows.index[r] = static_cast<index_t>(at % S::size);
       rows.sign[r] = r % 2 == 0 ? 1.0f : -1.0f;
+    }
+    seed_neurons<S>(state, rows, a);
+  }
+
+  /// One row for each candidate first + r, for the bound nearer to 0: the one that is likely to decide the neuron's sign.
+  template <class S>
+  void seed_nearer(network_state<Net> const& state, std::size_t first, row_block const& rows,
+                   coefficient_views<Net> const& a) const {
+    auto const& s = state.stage[S::number];
+    for (std::size_t r = 0; r < rows.count; ++r) {
+      std::size_t const at = state.candidates[first + r];
+      rows.box[r] = static_cast<index_t>(at / S::size);
+      rows.index[r] = static_cast<index_t>(at % S::size);
+      rows.sign[r] = -s.lower[at] < s.upper[at] ? 1.0f : -1.0f;
+    }
+    seed_neurons<S>(state, rows, a);
+  }
+
+  /// The opposite rows of those candidates of seed_nearer that are not decided after refine_nearer. Returns their number
+  /// in rows.count; `all`: of every candidate.
+  template <class S>
+  void seed_opposite(network_state<Net> const& state, row_block& rows, coefficient_views<Net> const& a, bool all) const {
+    auto const& s = state.stage[S::number];
+    std::size_t count = 0;
+    for (std::size_t r = 0; r < rows.count; ++r) {
+      if (!all && !gains_from_bounds<S>(*weights_, s, rows.box[r], rows.index[r])) continue;
+      rows.box[count] = rows.box[r];
+      rows.index[count] = rows.index[r];
+      rows.sign[count] = -rows.sign[r];
+      ++count;
+    }
+    rows.count = count;
+    if (count > 0) seed_neurons<S>(state, rows, a);
+  }
+
+  /// Intersects the head's intervals of stage S with both bounds of each row. A bound that is NaN changes nothing.
+  template <class S>
+  void refine_nearer(network_state<Net>& state, row_block const& rows) const {
+    auto& s = state.stage[S::number];
+    for (std::size_t r = 0; r < rows.count; ++r) {
+      std::size_t const at = rows.box[r] * S::size + rows.index[r];
+      bool const upright = rows.sign[r] > 0;
+      float const lower = down::from_double(upright ? rows.bound[r] : -rows.far_bound[r]);
+      float const upper = up::from_double(upright ? rows.far_bound[r] : -rows.bound[r]);
+      float const new_lower = lower > s.lower[at] ? lower : s.lower[at];
+      float const new_upper = upper < s.upper[at] ? upper : s.upper[at];
+      if (!(new_lower <= new_upper)) continue;  // rounding under `Nearest`; impossible under `Outward`
+      s.lower[at] = new_lower;
+      s.upper[at] = new_upper;
+    }
+  }
+
+  /// Rows for the neurons of the head of stage S that box, index and sign name.
+  template <class S>
+  void seed_neurons(network_state<Net> const& state, row_block const& rows, coefficient_views<Net> const& a) const {
+    auto const& s = state.stage[S::number];
+    // seeds are the weights themselves (one rounding if those are rounded); additions by other consumers round them
+    double const seed_error = gamma(operand_additions<S>() + 2, unit_float);
+    for (std::size_t r = 0; r < rows.count; ++r) {
+      std::size_t const at = rows.box[r] * S::size + rows.index[r];
       rows.value[r] = rows.sign[r] * s.origin[at];
       rows.slack[r] = R::outward ? s.origin_error[at] + seed_error * s.radius[at] : 0;
+      if (rows.far_value != nullptr) rows.far_value[r] = rows.value[r];
     }
     auto const x = sources<S>(state);
     auto const out = targets<S>(a);
@@ -185,9 +247,10 @@ class machine final {
         }
       };
       add(last, 0, form.outputs);
-      add(0, all_additions<0>(), form.inputs);
+      add(0, all_additions<Net, 0>(), form.inputs);
       std::size_t const terms = form.outputs.size() + form.inputs.size();
       rows.value[r] = value;
+      if (rows.far_value != nullptr) rows.far_value[r] = value;
       rows.slack[r] = R::outward ? 1.001 * (slack + gamma_sum(2 * terms) * magnitude) : 0;
     }
   }
@@ -253,6 +316,76 @@ class machine final {
     }
   }
 
+  // Optimised rows (propagate/alpha.hpp), for a batch of one box.
+
+  /// Floats of scratch that points<S> needs.
+  template <class S>
+  [[nodiscard]] static std::size_t point_floats() {
+    if constexpr (HeadOf<typename S::head, linear_head>) return block_floats;
+    if constexpr (HeadOf<typename S::head, conv_head>) {
+      constexpr auto in = S::template operand<0>;
+      return conv_point_packed_floats(in, S::shape, S::head::filter) +
+             thread_count() * conv_point_thread_floats(in, S::shape, S::head::filter);
+    }
+    return 0;
+  }
+
+  /// Whether tighter bounds of neuron i could tighten its relaxation.
+  template <class S>
+  [[nodiscard]] bool gains(network_state<Net> const& state, std::size_t i) const {
+    return gains_from_bounds<S>(*weights_, state.stage[S::number], 0, i);
+  }
+
+  /// Free columns of stage S, after relax<S>.
+  template <class S>
+  void collect_free(network_state<Net> const& state, free_columns& f, std::size_t offset) const {
+    find_free<S, R>(*weights_, state.stage[S::number], f, offset, roundings<S>(), [&](std::size_t i) {
+      if constexpr (HeadOf<typename S::head, linear_head>) return dense<S>().bias[i];
+      if constexpr (HeadOf<typename S::head, conv_head>) return filters<S>().bias[i / filters<S>().positions()];
+      return 0.0f;
+    });
+  }
+
+  /// relax_rows with parameters: from a[S], which is kept, to `moved`, both [rows, live].
+  template <class S>
+  void relax_free_rows(network_state<Net> const& state, free_columns const& f, row_block const& rows,
+                       free_rows const& parameters, coefficient_views<Net> const& a, float* moved) const {
+    auto const& s = state.stage[S::number];
+    if constexpr (hull::detail::has_kink<S>()) {
+      cpu::relax_free_rows<R>(rows, s, f, parameters, a[S::number], moved);
+    } else {
+      std::copy_n(a[S::number], rows.count * s.live_count, moved);
+      cpu::relax_rows<R>(rows, s, moved);
+    }
+  }
+
+  /// Deviations of the head of stage S from those of its operands.
+  template <class S>
+  void points(network_state<Net> const& state, row_block const& rows, coefficient_views<Net> const& d, float* head,
+              float* scratch) const {
+    auto const& y = state.stage[S::number];
+    auto const x = sources<S>(state);
+    auto const in = targets<S>(d);
+    if constexpr (HeadOf<typename S::head, linear_head>) linear_points(dense<S>(), rows.count, *x[0], in[0], y, head, scratch);
+    if constexpr (HeadOf<typename S::head, conv_head>) conv_points(filters<S>(), rows.count, *x[0], in[0], y, head, scratch);
+    if constexpr (HeadOf<typename S::head, sparse_head>) sparse_points<S>(rows.count, x, in, y, head);
+    if constexpr (HeadOf<typename S::head, max_head>) max_points(rows, *x[0], in[0], y, head);
+  }
+
+  /// Coefficients of the input become the deviation of each row's minimising corner.
+  void minimise(network_state<Net> const& state, row_block const& rows, coefficient_views<Net> const& a) const {
+    minimise_rows(rows, state.stage[0], a[0]);
+  }
+
+  /// Deviations of the outputs of stage S from those of its head; parameters climb.
+  template <class S>
+  void climb(network_state<Net> const& state, free_columns const& f, row_block const& rows, free_rows const& parameters,
+             adam_step const& adam, coefficient_views<Net> const& a, float* head) const {
+    auto const& s = state.stage[S::number];
+    if constexpr (hull::detail::has_kink<S>()) climb_rows(rows, s, f, parameters, adam, a[S::number], head);
+    if constexpr (!hull::detail::has_kink<S>()) follow_rows(rows, s, a[S::number], head);
+  }
+
   /// Lines, outputs and live columns of stage S from the intervals of its head.
   template <class S>
   void relax(network_state<Net>& state) const {
@@ -299,50 +432,6 @@ class machine final {
     constexpr std::size_t at = S::info.head;
     return {weights_->template tensor<at, 0>(), weights_->template tensor<at, 1>(), S::head::filter,
             S::template operand<0>, S::shape, weights_->template rounded<at>()};
-  }
-
-  /// Most additions that the backward step of stage S makes to one coefficient of an operand.
-  template <class S>
-  static constexpr std::size_t additions() {
-    if constexpr (HeadOf<typename S::head, linear_head>) return linear_additions(S::size);
-    if constexpr (HeadOf<typename S::head, conv_head>) return conv_additions(S::head::filter);
-    if constexpr (HeadOf<typename S::head, sparse_head>) {
-      return []<std::size_t... I>(std::index_sequence<I...>) {
-        return S::head::template uses<S::template operand<I>...>;
-      }(std::make_index_sequence<S::input_count>{});
-    }
-    if constexpr (HeadOf<typename S::head, max_head>) return S::head::template uses<S::template operand<0>>;
-    return 0;
-  }
-
-  /// The same for all stages that read stage X together. Each addition rounds what is there already, so a coefficient
-  /// meets the additions of every consumer, whoever brought it.
-  template <std::size_t X>
-  static constexpr std::size_t all_additions() {
-    std::size_t sum = 0;
-    for_each_stage<X + 1, stage_count<Net>>([&]<std::size_t K> {
-      for (std::size_t i = 0; i < stage<Net, K>::input_count; ++i) {
-        if (stage<Net, K>::info.inputs[i] == X) sum += additions<stage<Net, K>>();
-      }
-    });
-    return sum;
-  }
-
-  /// The largest of them over the operands of stage S.
-  template <class S>
-  static constexpr std::size_t operand_additions() {
-    std::size_t most = 0;
-    S::for_each_operand([&]<std::size_t I> { most = std::max(most, all_additions<S::template input<I>>()); });
-    return most;
-  }
-
-  /// Roundings that a coefficient can meet in the backward step of stage S, sums with other consumers included.
-  template <class S>
-  static constexpr std::size_t roundings() {
-    std::size_t const sums = operand_additions<S>();
-    if constexpr (HeadOf<typename S::head, linear_head>) return linear_roundings(S::size) + sums;
-    if constexpr (HeadOf<typename S::head, conv_head>) return conv_roundings(S::shape, S::head::filter) + sums;
-    return 2 + sums;  // at most one product, and a spare one
   }
 
   struct release {

@@ -20,6 +20,7 @@ namespace hull::cpu {
 struct tail_bounds final {
   lines<float> around;
   interval<float> image;
+  interval<float> domain;  // of the variable that the lines are over
 };
 
 template <class S, class Parameters>
@@ -36,14 +37,14 @@ tail_bounds relax_tail(Parameters const& weights, stage_state const& s, std::siz
   }
   if (!is_finite(value)) {  // nothing is known: NaN in the lines reaches every row and ends as "unknown"
     float const nan = std::numeric_limits<float>::quiet_NaN();
-    return {{{0, nan}, {0, nan}}, {nan, nan}};
+    return {{{0, nan}, {0, nan}}, {nan, nan}, {nan, nan}};
   }
   S::for_each_tail([&]<std::size_t I> {
     auto const f = weights.template element<I>(i);
     around = compose(f.relax(value), around, domain);
     value = f.image(value);
   });
-  return {around, value};
+  return {around, value, domain};
 }
 
 /// Whether tighter bounds of the head could tighten the relaxation of element i.
@@ -57,6 +58,14 @@ bool gains_from_bounds(Parameters const& weights, stage_state const& s, std::siz
     value = f.image(value);
   });
   return !linear;
+}
+
+/// How far the line of the other side can be from a line of the same slope through its own shift: the largest of
+/// (upper slope - lower slope) (t - origin) on the domain, at least 0.
+inline double far_gap(lines<float> around, interval<float> domain, double origin) {
+  double const steeper = static_cast<double>(around.upper.slope) - static_cast<double>(around.lower.slope);
+  double const gap = std::max(steeper * (domain.lower - origin), steeper * (domain.upper - origin));
+  return gap == gap ? std::max(gap, 0.0) : gap;  // NaN stays
 }
 
 /// Drops the columns that are zero for every box, and moves the others together.
@@ -84,6 +93,8 @@ inline void compact(stage_state& s, std::size_t batch) {
       s.upper_slope[to] = s.upper_slope[from];
       s.lower_shift[to] = s.lower_shift[from];
       s.upper_shift[to] = s.upper_shift[from];
+      s.lower_far[to] = s.lower_far[from];
+      s.upper_far[to] = s.upper_far[from];
       s.error[to] = s.error[from];
       s.reach[to] = s.radius[from];
       reach += s.radius[from];
@@ -105,7 +116,7 @@ void relax_stage(Parameters const& weights, operands<S, stage_state const*> cons
     for (std::size_t b = 0; b < batch; ++b) {
       for (std::size_t i = first; i < last; ++i) {
         std::size_t const at = b * n + i;
-        auto const [around, image] = relax_tail<S>(weights, s, b, i);
+        auto const [around, image, domain] = relax_tail<S>(weights, s, b, i);
         float const centre = static_cast<float>(0.5 * (static_cast<double>(image.lower) + static_cast<double>(image.upper)));
         float const spread = std::max(up::sub(image.upper, centre), up::sub(centre, image.lower));
         s.centre[at] = centre;
@@ -122,11 +133,18 @@ void relax_stage(Parameters const& weights, operands<S, stage_state const*> cons
           s.lower_shift[at] = down::from_double(shift(around.lower) - doubt(around.lower));
           s.upper_shift[at] = up::from_double(shift(around.upper) + doubt(around.upper));
           double const steep = std::max(std::fabs(around.lower.slope), std::fabs(around.upper.slope));
-          double const far = std::max(std::fabs(s.lower_shift[at]), std::fabs(s.upper_shift[at]));
+          double const turn = std::fabs(static_cast<double>(around.upper.slope) - static_cast<double>(around.lower.slope));
+          double const gap = far_gap(around, domain, origin) * (1 + 16 * unit_double) + turn * error;
+          s.lower_far[at] = up::from_double(up::add(static_cast<double>(s.upper_shift[at]), gap));
+          s.upper_far[at] = down::from_double(down::sub(static_cast<double>(s.lower_shift[at]), gap));
+          double const far = std::max(std::fabs(s.lower_far[at]), std::fabs(s.upper_far[at]));
           s.error[at] = up::from_double(1.001 * (steep * s.radius[at] * (product_error + 2 * unit_float) + sum_error * far));
         } else {
           s.lower_shift[at] = static_cast<float>(shift(around.lower));
           s.upper_shift[at] = static_cast<float>(shift(around.upper));
+          double const gap = far_gap(around, domain, origin);
+          s.lower_far[at] = static_cast<float>(s.upper_shift[at] + gap);
+          s.upper_far[at] = static_cast<float>(s.lower_shift[at] - gap);
           s.error[at] = 0;
         }
       }
@@ -141,8 +159,20 @@ void relax_stage(Parameters const& weights, operands<S, stage_state const*> cons
   }
 }
 
+/// What the far shifts add to a row whose coefficients are still those of the output.
+inline double far_shift(stage_state const& s, std::size_t base, float const* row) {
+  float const* const lower_far = s.lower_far + base;
+  float const* const upper_far = s.upper_far + base;
+  lane_sums<1> sum{};
+  for_lanes(s.live_count, [&](std::size_t c, std::size_t lane) {
+    sum[0][lane] += static_cast<double>(row[c]) * static_cast<double>(row[c] >= 0 ? lower_far[c] : upper_far[c]);
+  });
+  return total(sum[0]);
+}
+
 /// Takes rows from the output of a stage to its head: a (in place, [rows, live]), value and slack; `bound` gets the
-/// lower bound of the row that interval arithmetic gives here if no other stage holds coefficients.
+/// lower bound of the row that interval arithmetic gives here if no other stage holds coefficients, far_bound its upper
+/// bound by the same coefficients.
 template <class R>
 void relax_rows(row_block const& rows, stage_state const& s, float* a) {
   std::size_t const live = s.live_count;
@@ -156,6 +186,7 @@ void relax_rows(row_block const& rows, stage_state const& s, float* a) {
       float const* const error = s.error + base;
       float const* const reach = s.reach + base;
       float* const row = a + r * live;
+      double const far = rows.far_value == nullptr ? 0 : far_shift(s, base, row);
       lane_sums<3> sums{};
       for_lanes(live, [&](std::size_t c, std::size_t lane) {
         float const coefficient = row[c];
@@ -169,14 +200,21 @@ void relax_rows(row_block const& rows, stage_state const& s, float* a) {
         sums[2][lane] += static_cast<double>(std::fabs(moved)) * static_cast<double>(reach[c]);
       });
       rows.value[r] += total(sums[0]);
-      double const distance = total(sums[2]);
+      double distance = total(sums[2]), magnitude = std::fabs(rows.value[r]);
+      if (rows.far_value != nullptr) {
+        rows.far_value[r] += far;
+        magnitude = std::max(magnitude, std::fabs(rows.far_value[r]));
+      }
       if constexpr (R::outward) {
         double const share = 1 + gamma_sum(live);
-        rows.slack[r] = up::add(rows.slack[r], total(sums[1]) * share + s.floor[rows.box[r]] +
-                                                   2 * unit_double * std::fabs(rows.value[r]));
-        rows.bound[r] = down::sub(down::sub(rows.value[r], rows.slack[r]), distance * share);
+        rows.slack[r] =
+            up::add(rows.slack[r], total(sums[1]) * share + s.floor[rows.box[r]] + 2 * unit_double * magnitude);
+        distance = up::add(distance * share, rows.slack[r]);
+        rows.bound[r] = down::sub(rows.value[r], distance);
+        if (rows.far_value != nullptr) rows.far_bound[r] = up::add(rows.far_value[r], distance);
       } else {
         rows.bound[r] = rows.value[r] - distance;
+        if (rows.far_value != nullptr) rows.far_bound[r] = rows.far_value[r] + distance;
       }
     }
   });

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+// Rows with parameters of their own: the step from the output of a stage to its head, and on the way back, in the
+// relaxed forward pass, the step from head to output, where gradients become known and parameters move.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+
+#include <hull/backend/cpu/lanes.hpp>
+#include <hull/backend/cpu/parallel.hpp>
+#include <hull/propagate/free.hpp>
+#include <hull/propagate/rounding_error.hpp>
+#include <hull/scalar/rounding.hpp>
+
+namespace hull::cpu {
+
+namespace detail {
+
+/// The line at parameter alpha of one side of free column f.
+struct side final {
+  float const *slope_zero, *slope_one, *shift_zero, *shift_one;
+
+  [[nodiscard]] float slope(std::size_t f, float alpha) const {
+    return slope_zero[f] + alpha * (slope_one[f] - slope_zero[f]);
+  }
+  [[nodiscard]] double shift(std::size_t f, float alpha) const {
+    double const zero = shift_zero[f];
+    return zero + static_cast<double>(alpha) * (static_cast<double>(shift_one[f]) - zero);
+  }
+  /// Derivative of the line's value at t = origin + d.
+  [[nodiscard]] float gradient(std::size_t f, float d) const {
+    return (slope_one[f] - slope_zero[f]) * d + (shift_one[f] - shift_zero[f]);
+  }
+};
+[[nodiscard]] inline side lower_side(free_columns const& f) {
+  return {f.zero.lower_slope, f.one.lower_slope, f.zero.lower_shift, f.one.lower_shift};
+}
+[[nodiscard]] inline side upper_side(free_columns const& f) {
+  return {f.zero.upper_slope, f.one.upper_slope, f.zero.upper_shift, f.one.upper_shift};
+}
+
+/// Calls body(q, f) for the splits of row r in this stage.
+template <class Body>
+void for_splits(free_rows const& p, free_columns const& f, std::size_t r, Body&& body) {
+  if (p.splits == 0) return;
+  for (std::size_t q = r * p.splits; q < r * p.splits + p.split_count[r]; ++q) {
+    std::size_t const parameter = p.split_parameter[q];
+    if (parameter >= f.offset && parameter < f.offset + f.count) body(q, parameter - f.offset);
+  }
+}
+
+/// Takes the coefficients of split columns out of the row, where their lines depend on the split alone.
+inline void hold_splits(free_rows const& p, free_columns const& f, std::size_t r, float* row) {
+  for_splits(p, f, r, [&](std::size_t q, std::size_t at) {
+    p.held[q] = row[f.column[at]];
+    row[f.column[at]] = 0;
+  });
+}
+
+/// The multiplier's form: beta * constraint(z) >= 0 may be taken off the row. It is bounded by the line of z that makes
+/// it largest, -beta z for z >= 0 and beta z for z <= 0.
+struct constraint_line final {
+  float slope, shift;
+};
+[[nodiscard]] inline constraint_line constraint_of(free_columns const& f, std::size_t at, float sign) {
+  if (sign > 0) return {-f.kink.upper_slope[at], -f.kink.upper_shift[at]};
+  return {f.kink.lower_slope[at], f.kink.lower_shift[at]};
+}
+
+inline void climb(float& x, float& mean, float& square, float gradient, float rate, adam_step const& adam, float most) {
+  float const g = std::isfinite(gradient) ? gradient : 0.0f;
+  mean = adam_step::keep_mean * mean + (1 - adam_step::keep_mean) * g;
+  square = adam_step::keep_square * square + (1 - adam_step::keep_square) * g * g;
+  float const moved = x + rate * mean / (std::sqrt(square * adam.correction) + adam_step::floor);
+  x = moved > 0 ? (moved < most ? moved : most) : 0.0f;  // NaN becomes 0
+}
+
+}  // namespace detail
+
+/// relax_rows with the rows' own lines in free columns: from `a` [r, live] at the output, which is kept, to `moved`
+/// [r, live] at the head. Adds to value and slack. Sound for any parameters in [0, 1] and any beta >= 0.
+template <class R>
+void relax_free_rows(row_block const& rows, stage_state const& s, free_columns const& f, free_rows const& p, float* a,
+                     float* moved) {
+  std::size_t const live = s.live_count;
+  detail::side const low = detail::lower_side(f), high = detail::upper_side(f);
+  parallel_ranges(rows.count, 1, 4 * live, [&](std::size_t first, std::size_t last) {
+    for (std::size_t r = first; r < last; ++r) {
+      float* const row = a + r * live;
+      float* const out = moved + r * live;
+      detail::hold_splits(p, f, r, row);
+      lane_sums<2> sums{};
+      for_lanes(live, [&](std::size_t c, std::size_t lane) {
+        float const x = row[c];
+        bool const positive = x >= 0;
+        out[c] = x * (positive ? f.fixed.lower_slope[c] : f.fixed.upper_slope[c]);
+        float const shift = positive ? f.fixed.lower_shift[c] : f.fixed.upper_shift[c];
+        sums[0][lane] += static_cast<double>(x) * static_cast<double>(shift);
+        sums[1][lane] += static_cast<double>(std::fabs(x)) * static_cast<double>(f.fixed_error[c]);
+      });
+      float const* const alpha = p.alpha + r * p.width + f.offset;
+      for_lanes(f.count, [&](std::size_t i, std::size_t lane) {
+        float const x = row[f.column[i]], share = alpha[i];
+        bool const positive = x >= 0;
+        out[f.column[i]] = x * (positive ? low.slope(i, share) : high.slope(i, share));
+        double const shift = positive ? low.shift(i, share) : high.shift(i, share);
+        sums[0][lane] += static_cast<double>(x) * shift;
+        sums[1][lane] += static_cast<double>(std::fabs(x)) * static_cast<double>(f.error[i]);
+      });
+      double value = total(sums[0]), slack = total(sums[1]);
+      detail::for_splits(p, f, r, [&](std::size_t q, std::size_t i) {
+        float const x = p.held[q], beta = p.beta[q];
+        line_arrays const& lines = p.split_sign[q] > 0 ? f.above : f.below;
+        auto const constraint = detail::constraint_of(f, i, p.split_sign[q]);
+        std::size_t const c = f.column[i];
+        row[c] = x;
+        out[c] = x * (x >= 0 ? lines.lower_slope[i] : lines.upper_slope[i]) + beta * constraint.slope;
+        value += static_cast<double>(x) * static_cast<double>(x >= 0 ? lines.lower_shift[i] : lines.upper_shift[i]);
+        value += static_cast<double>(beta) * static_cast<double>(constraint.shift);
+        slack += static_cast<double>(std::fabs(x)) * static_cast<double>(f.error[i]);
+        slack += static_cast<double>(beta) * static_cast<double>(f.split_error[i]) + 4 * float_floor * s.reach[c];
+      });
+      rows.value[r] += value;
+      if constexpr (R::outward) {
+        double const share = 1 + gamma(4 * live + 256, unit_double);
+        rows.slack[r] = up::add(rows.slack[r], slack * share + s.floor[0] + 2 * unit_double * std::fabs(rows.value[r]));
+      }
+    }
+  });
+}
+
+/// The relaxed forward pass at one stage. `a` [r, live] holds the coefficients of the output and receives the
+/// deviation y - centre of the output at the row's minimising corner; `d` [r, live] is the deviation t - origin of the
+/// head there, and is spent. Parameters and multipliers climb. Not sound and need not be: it only finds parameters.
+///
+/// The bound is linear in each parameter while the signs of A stay, so its derivative is A times the derivative of the
+/// line at the corner (Danskin); the multiplier of a constraint sees the constraint's own value.
+inline void climb_rows(row_block const& rows, stage_state const& s, free_columns const& f, free_rows const& p,
+                       adam_step const& adam, float* a, float* d) {
+  std::size_t const live = s.live_count;
+  detail::side const low = detail::lower_side(f), high = detail::upper_side(f);
+  parallel_ranges(rows.count, 1, 8 * live, [&](std::size_t first, std::size_t last) {
+    for (std::size_t r = first; r < last; ++r) {
+      float* const row = a + r * live;
+      float* const head = d + r * live;
+      detail::hold_splits(p, f, r, row);
+      detail::for_splits(p, f, r, [&](std::size_t q, std::size_t i) {
+        line_arrays const& lines = p.split_sign[q] > 0 ? f.above : f.below;
+        auto const constraint = detail::constraint_of(f, i, p.split_sign[q]);
+        float& t = head[f.column[i]];
+        bool const positive = p.held[q] >= 0;
+        float const y = (positive ? lines.lower_slope[i] : lines.upper_slope[i]) * t +
+                        (positive ? lines.lower_shift[i] : lines.upper_shift[i]);
+        detail::climb(p.beta[q], p.beta_mean[q], p.beta_square[q], constraint.slope * t + constraint.shift,
+                      adam.beta_rate, adam, 1e30f);
+        p.held[q] = y;
+      });
+      float* const alpha = p.alpha + r * p.width + f.offset;
+      float* const mean = p.alpha_mean + r * p.width + f.offset;
+      float* const square = p.alpha_square + r * p.width + f.offset;
+      for (std::size_t i = 0; i < f.count; ++i) {
+        float const x = row[f.column[i]], t = head[f.column[i]];
+        bool const positive = x >= 0;
+        float const share = alpha[i];
+        float const y = positive ? low.slope(i, share) * t + static_cast<float>(low.shift(i, share))
+                                 : high.slope(i, share) * t + static_cast<float>(high.shift(i, share));
+        head[f.column[i]] = y;
+        detail::climb(alpha[i], mean[i], square[i], x * (positive ? low.gradient(i, t) : high.gradient(i, t)),
+                      adam.alpha_rate, adam, 1.0f);
+      }
+      detail::for_splits(p, f, r, [&](std::size_t q, std::size_t i) { head[f.column[i]] = p.held[q]; });
+      for (std::size_t c = 0; c < live; ++c) {
+        bool const positive = row[c] >= 0;
+        row[c] = (f.mask[c] + (positive ? f.fixed.lower_slope[c] : f.fixed.upper_slope[c])) * head[c] +
+                 (positive ? f.fixed.lower_shift[c] : f.fixed.upper_shift[c]);
+      }
+    }
+  });
+}
+
+/// The same for a stage without free columns: no parameters, only the lines of the state.
+inline void follow_rows(row_block const& rows, stage_state const& s, float* a, float const* d) {
+  std::size_t const live = s.live_count;
+  parallel_ranges(rows.count, 4, 2 * live, [&](std::size_t first, std::size_t last) {
+    for (std::size_t i = first * live; i < last * live; ++i) {
+      std::size_t const c = i % live;
+      bool const positive = a[i] >= 0;
+      a[i] = (positive ? s.lower_slope[c] : s.upper_slope[c]) * d[i] + (positive ? s.lower_shift[c] : s.upper_shift[c]);
+    }
+  });
+}
+
+/// At the input: from coefficients to the deviation of the corner at which each row's bound is attained.
+inline void minimise_rows(row_block const& rows, stage_state const& s, float* a) {
+  std::size_t const live = s.live_count;
+  parallel_ranges(rows.count, 4, 2 * live, [&](std::size_t first, std::size_t last) {
+    for (std::size_t r = first; r < last; ++r) {
+      float* const row = a + r * live;
+      for (std::size_t c = 0; c < live; ++c) row[c] = row[c] > 0 ? -s.reach[c] : row[c] < 0 ? s.reach[c] : 0.0f;
+    }
+  });
+}
+
+}  // namespace hull::cpu

@@ -1,0 +1,400 @@
+// SPDX-License-Identifier: Apache-2.0
+// Rows with parameters of their own, each optimised for its own bound: alpha-CROWN (Xu et al. 2021) and, with splits,
+// beta-CROWN (Wang et al. 2021). New here: the row, not the network, is what is optimised. The bounds of earlier stages
+// are final when a stage's turn comes, so a row's bound depends on no other row: rows run in chunks of any size with
+// results equal to the bit, and memory is one chunk. Gradients are written out by hand (backend/cpu/alpha.hpp).
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <limits>
+#include <span>
+#include <vector>
+
+#include <hull/core/deadline.hpp>
+#include <hull/propagate/coefficients.hpp>
+#include <hull/propagate/free.hpp>
+#include <hull/propagate/machine.hpp>
+#include <hull/propagate/state.hpp>
+
+namespace hull {
+
+/// A specification row to be bounded in a domain: in goes where to start, out comes the best that was found.
+struct form_task final {
+  linear_constraint const* form = nullptr;
+  std::span<split const> splits{};
+  float* alpha = nullptr;  // [width] in [0, 1]
+  float* beta = nullptr;   // [splits] >= 0
+  double goal = std::numeric_limits<double>::infinity();  // the row ends when its bound is greater
+  double bound = -std::numeric_limits<double>::infinity();
+};
+
+/// What an optimiser sees of a row that ends: its coefficients at the output of every stage, and, at the input, which
+/// corner of the box minimises it.
+template <Network Net>
+struct row_view final {
+  network_state<Net> const* state;
+  free_state<Net> const* free;
+  coefficient_views<Net> const* a;
+  std::size_t row;
+
+  [[nodiscard]] float const* coefficients(std::size_t k) const {
+    return (*a)[k] == nullptr ? nullptr : (*a)[k] + row * state->stage[k].live_count;
+  }
+};
+
+/// Works on a propagation's state for one box, in the machine's memory.
+template <Network Net, class M>
+class row_climber final {
+ public:
+  static constexpr std::size_t last = stage_count<Net> - 1;
+
+  row_climber(M& machine, network_state<Net>& state) : machine_(&machine), state_(&state) {}
+
+  void stop_at(deadline const& end) { end_ = end; }
+
+  /// Bytes that all chunks stay within.
+  void row_budget(std::size_t bytes) { row_bytes_ = bytes; }
+
+  /// Room for the free columns, from the machine's memory.
+  void carve() {
+    free_ = {};
+    free_.carve(machine_->memory());
+  }
+
+  /// Free columns of stage S, after its relaxation; stages in order.
+  template <class S>
+  void collect() {
+    auto& f = free_.stage[S::number];
+    auto const& before = free_.stage[S::number - 1];
+    if constexpr (detail::has_kink<S>()) {
+      machine_->template collect_free<S>(*state_, f, before.offset + before.count);
+    } else {
+      f.offset = before.offset + before.count;
+    }
+  }
+
+  [[nodiscard]] free_state<Net> const& free() const { return free_; }
+
+  /// Parameters of a specification row.
+  [[nodiscard]] std::size_t width() const { return free_.width(last); }
+
+  /// CROWN's own parameters. Writes [width].
+  void start(float* alpha) const { start(alpha, last); }
+
+  /// Tightens the intervals of the neurons of stage S whose relaxation gains from it; `all`: of all its neurons.
+  template <class S>
+  void tighten(ascent const& how, bool all) {
+    constexpr std::size_t K = S::number;
+    if (free_.width(K - 1) == 0) return;  // CROWN has no choice either
+    std::vector<index_t> neurons;
+    for (std::size_t i = 0; i < S::size; ++i) {
+      if (all || machine_->template gains<S>(*state_, i)) neurons.push_back(static_cast<index_t>(i));
+    }
+    auto const layout = plan_coefficients<Net>(K, false, false);
+    row_range const mine = machine_->share(neurons.size());
+    std::size_t const chunk = std::max<std::size_t>(1, chunk_rows(layout, K - 1, 0, true) / 2);
+    for (std::size_t first = mine.first; first < mine.last; first += chunk) {
+      std::size_t const count = std::min(chunk, mine.last - first);
+      tighten_chunk<S>(layout, how, all, {neurons.data() + first, count});
+    }
+  }
+
+  /// Optimises every task, at least evaluates it (how.steps = 0). `ended(number, view)` sees each row at its last
+  /// evaluation. Tasks share the box, nothing else. Cost per step: two backward passes.
+  template <class Ended>
+  void climb(std::span<form_task> tasks, ascent const& how, Ended&& ended) {
+    bool with_input = false;
+    std::size_t splits = 0;
+    for (auto const& task : tasks) {
+      with_input = with_input || !task.form->inputs.empty();
+      splits = std::max(splits, task.splits.size());
+    }
+    auto const layout = plan_coefficients<Net>(last, true, with_input);
+    std::size_t const chunk = chunk_rows(layout, last, splits, how.steps > 0);
+    for (std::size_t first = 0; first < tasks.size(); first += chunk) {
+      auto const some = tasks.subspan(first, std::min(chunk, tasks.size() - first));
+      climb_chunk(layout, how, some, splits, [&](std::size_t i, row_view<Net> const& view) { ended(first + i, view); });
+    }
+  }
+
+  /// Derivatives of the bound of one task by its parameters [width] and multipliers [splits]: what climb follows.
+  void gradient(form_task const& task, std::span<float> by_alpha, std::span<float> by_beta) {
+    auto const layout = plan_coefficients<Net>(last, true, !task.form->inputs.empty());
+    std::size_t const mark = machine_->memory().used();
+    auto work = carve(layout, last, 1, task.splits.size(), true);
+    auto const& p = work.parameters;
+    load(work, 0, task);
+    row_form const form{0, task.form};
+    machine_->seed_forms(*state_, {&form, 1}, work.rows, work.a);
+    evaluate<last>(layout, work);
+    update<last>(layout, work, ascent{}, 0);
+    float const share = 1 - adam_step::keep_mean;  // of the first gradient in the first mean
+    for (std::size_t i = 0; i < p.width; ++i) by_alpha[i] = p.alpha_mean[i] / share;
+    for (std::size_t q = 0; q < p.splits; ++q) by_beta[q] = p.beta_mean[q] / share;
+    machine_->memory().release(mark);
+  }
+
+  /// Bytes beside the state: free columns, and the smallest chunk that any start can do with.
+  [[nodiscard]] static std::size_t least_bytes() {
+    std::size_t stages = 0, widest = 0;
+    for_each_stage<0, stage_count<Net>>([&]<std::size_t K> {
+      stages += stage<Net, K>::size;
+      widest = std::max(widest, stage<Net, K>::size);
+    });
+    std::size_t const most = free_state<Net>::most();
+    return free_bytes() + 2 * row_bytes(stages + widest, most, most, true) + fixed_bytes();
+  }
+  [[nodiscard]] static constexpr std::size_t free_bytes() { return free_state<Net>::bytes(); }
+
+ private:
+  static constexpr std::size_t most_rows = 1024;  // more are no faster, and smaller chunks compact sooner
+
+  struct workspace {
+    row_block rows;
+    free_rows parameters;
+    coefficient_views<Net> a{};
+    float* moved = nullptr;
+    float* scratch = nullptr;
+    std::vector<std::size_t> id;     // number of each row among the chunk's first rows
+    std::vector<double> best;        // [r]
+    std::vector<std::size_t> since;  // [r] steps since then
+    std::vector<char> done;          // [r]
+  };
+
+  [[nodiscard]] static std::size_t scratch_floats() {
+    std::size_t most = 0;
+    for_each_stage<1, stage_count<Net>>([&]<std::size_t J> {
+      using S = stage<Net, J>;
+      most = std::max({most, M::template scratch_floats<S>(), M::template point_floats<S>()});
+    });
+    return most;
+  }
+  [[nodiscard]] static std::size_t fixed_bytes() {
+    return scratch_floats() * sizeof(float) + (stage_count<Net> + 32) * arena::alignment;
+  }
+  [[nodiscard]] static constexpr std::size_t row_bytes(std::size_t columns, std::size_t width, std::size_t splits, bool moments) {
+    return (columns + (moments ? 3 : 1) * width + (moments ? 6 : 4) * splits) * sizeof(float) + 3 * sizeof(index_t) +
+           sizeof(float) + 3 * sizeof(double);
+  }
+
+  [[nodiscard]] std::size_t columns(coefficient_plan<Net> const& layout) const {
+    std::size_t sum = 0;
+    for (std::size_t k = 0; k <= last; ++k) sum += layout.reached(k) ? state_->stage[k].live_count : 0;
+    return sum + widest(layout);
+  }
+  [[nodiscard]] std::size_t widest(coefficient_plan<Net> const& layout) const {
+    std::size_t most = 0;
+    for (std::size_t k = 0; k <= last; ++k) most = std::max(most, layout.reached(k) ? state_->stage[k].live_count : 0);
+    return most;
+  }
+
+  /// Rows of a chunk, even; rows have the parameters of stages up to `behind`.
+  [[nodiscard]] std::size_t chunk_rows(coefficient_plan<Net> const& layout, std::size_t behind, std::size_t splits,
+                                       bool moments) const {
+    std::size_t const one = row_bytes(columns(layout), free_.width(behind), splits, moments);
+    std::size_t const budget = row_bytes_ > fixed_bytes() ? row_bytes_ - fixed_bytes() : 0;
+    return std::clamp<std::size_t>(budget / one / 2 * 2, 2, most_rows);
+  }
+
+  [[nodiscard]] workspace carve(coefficient_plan<Net> const& layout, std::size_t behind, std::size_t rows,
+                                std::size_t splits, bool moments) {
+    arena& memory = machine_->memory();
+    workspace work;
+    work.rows.count = rows;
+    work.rows.box = memory.take<index_t>(rows);
+    work.rows.index = memory.take<index_t>(rows);
+    work.rows.sign = memory.take<float>(rows);
+    work.rows.value = memory.take<double>(rows);
+    work.rows.slack = memory.take<double>(rows);
+    work.rows.bound = memory.take<double>(rows);
+    work.parameters.width = free_.width(behind);
+    work.parameters.splits = splits;
+    work.parameters.carve(memory, rows, moments);
+    for (std::size_t k = 0; k <= last; ++k) {
+      if (layout.reached(k)) work.a[k] = memory.take<float>(rows * state_->stage[k].live_count);
+    }
+    work.moved = memory.take<float>(rows * widest(layout));
+    work.scratch = memory.take<float>(scratch_floats());
+    auto const& p = work.parameters;
+    if (moments) {
+      for (float* array : {p.alpha_mean, p.alpha_square}) std::fill_n(array, rows * p.width, 0.0f);
+      for (float* array : {p.beta_mean, p.beta_square}) std::fill_n(array, rows * p.splits, 0.0f);
+    }
+    std::fill_n(p.split_count, rows, index_t{0});
+    work.id.resize(rows);
+    for (std::size_t r = 0; r < rows; ++r) work.id[r] = r;
+    work.best.assign(rows, -std::numeric_limits<double>::infinity());
+    work.since.assign(rows, 0);
+    work.done.assign(rows, 0);
+    return work;
+  }
+
+  void start(float* alpha, std::size_t behind) const {
+    for (std::size_t k = 1; k <= behind; ++k) {
+      auto const& f = free_.stage[k];
+      std::copy_n(f.start, f.count, alpha + f.offset);
+    }
+  }
+
+  /// From the outputs of stage K, or of the operands of the start stage K + 1, to the bounds of the rows.
+  template <std::size_t K>
+  void evaluate(coefficient_plan<Net> const& layout, workspace& work) {
+    for_each_stage_backward<K>([&]<std::size_t J> {
+      using S = stage<Net, J>;
+      if (!layout.reached(J)) return;
+      end_.check();
+      machine_->template relax_free_rows<S>(*state_, free_.stage[J], work.rows, work.parameters, work.a, work.moved);
+      auto from = work.a;
+      from[J] = work.moved;
+      overwrite_flags<S> overwrite{};
+      for (std::size_t i = 0; i < S::input_count; ++i) {
+        bool const repeated = std::find(S::info.inputs.begin(), S::info.inputs.begin() + i, S::info.inputs[i]) !=
+                              S::info.inputs.begin() + i;
+        overwrite[i] = layout.writer[S::info.inputs[i]] == J && !repeated;
+      }
+      machine_->template backward<S>(*state_, work.rows, from, overwrite, work.scratch);
+    });
+    machine_->template relax_rows<stage<Net, 0>>(*state_, work.rows, work.a);
+  }
+
+  /// From the minimising corner forward through each row's relaxed network; parameters climb on the way.
+  template <std::size_t K>
+  void update(coefficient_plan<Net> const& layout, workspace& work, ascent const& how, std::size_t step) {
+    double const fade = std::pow(how.decay, static_cast<double>(step));
+    double const mean_left = 1 - std::pow(static_cast<double>(adam_step::keep_mean), static_cast<double>(step + 1));
+    double const square_left = 1 - std::pow(static_cast<double>(adam_step::keep_square), static_cast<double>(step + 1));
+    adam_step const adam{static_cast<float>(how.alpha_rate * fade / mean_left),
+                         static_cast<float>(how.beta_rate * fade / mean_left), static_cast<float>(1 / square_left)};
+    std::array<bool, stage_count<Net>> wanted{};  // the stage, or one that reads it, has parameters
+    for (std::size_t k = K; k > 0; --k) {
+      wanted[k] = layout.reached(k) && (wanted[k] || free_.stage[k].count > 0);
+      auto const& info = stage_table_of<Net>.stage[k];
+      for (std::size_t i = 0; wanted[k] && i < info.input_count; ++i) wanted[info.inputs[i]] = true;
+    }
+    machine_->minimise(*state_, work.rows, work.a);
+    for_each_stage<1, K + 1>([&]<std::size_t J> {
+      using S = stage<Net, J>;
+      if (!wanted[J]) return;
+      end_.check();
+      machine_->template points<S>(*state_, work.rows, work.a, work.moved, work.scratch);
+      machine_->template climb<S>(*state_, free_.stage[J], work.rows, work.parameters, adam, work.a, work.moved);
+    });
+  }
+
+  /// Notes the new bounds. Returns whether the row's bound is better than all before.
+  static bool improve(workspace& work, std::size_t r, ascent const& how) {
+    double const bound = work.rows.bound[r];
+    bool const better = bound > work.best[r];  // false for NaN
+    work.since[r] = better ? 0 : work.since[r] + 1;
+    if (better) work.best[r] = bound;
+    if (work.since[r] >= how.patience) work.done[r] = 1;
+    return better;
+  }
+
+  /// Moves the rows that go on to the front.
+  static void compact(workspace& work) {
+    std::size_t to = 0;
+    for (std::size_t r = 0; r < work.rows.count; ++r) {
+      if (work.done[r]) continue;
+      if (to != r) {
+        work.rows.box[to] = work.rows.box[r];
+        work.rows.index[to] = work.rows.index[r];
+        work.rows.sign[to] = work.rows.sign[r];
+        work.parameters.move(to, r);
+        work.id[to] = work.id[r];
+        work.best[to] = work.best[r];
+        work.since[to] = work.since[r];
+        work.done[to] = 0;
+      }
+      ++to;
+    }
+    work.rows.count = to;
+  }
+
+  /// Rows 2p and 2p + 1: lower and upper bound of neuron p. Both go on until the neuron is settled.
+  template <class S>
+  void tighten_chunk(coefficient_plan<Net> const& layout, ascent const& how, bool all, std::span<index_t const> neurons) {
+    constexpr std::size_t K = S::number;
+    std::size_t const mark = machine_->memory().used();
+    auto work = carve(layout, K - 1, 2 * neurons.size(), 0, true);
+    for (std::size_t r = 0; r < work.rows.count; ++r) {
+      work.rows.box[r] = 0;
+      work.rows.index[r] = neurons[r / 2];
+      work.rows.sign[r] = r % 2 == 0 ? 1.0f : -1.0f;
+      start(work.parameters.alpha + r * work.parameters.width, K - 1);
+    }
+    for (std::size_t step = 0; work.rows.count > 0; ++step) {
+      machine_->template seed_neurons<S>(*state_, work.rows, work.a);
+      evaluate<K - 1>(layout, work);
+      machine_->template refine<S>(*state_, work.rows, true);
+      for (std::size_t r = 0; r < work.rows.count; ++r) improve(work, r, how);
+      for (std::size_t r = 0; r < work.rows.count; r += 2) {
+        bool const settled = !all && !machine_->template gains<S>(*state_, work.rows.index[r]);
+        work.done[r] = work.done[r + 1] = settled || (work.done[r] && work.done[r + 1]);
+      }
+      if (step == how.steps) break;
+      update<K - 1>(layout, work, how, step);
+      compact(work);
+    }
+    machine_->memory().release(mark);
+  }
+
+  /// Parameters and splits of a task, to row r.
+  static void load(workspace& work, std::size_t r, form_task const& task) {
+    auto const& p = work.parameters;
+    std::copy_n(task.alpha, p.width, p.alpha + r * p.width);
+    p.split_count[r] = static_cast<index_t>(task.splits.size());
+    for (std::size_t q = 0; q < task.splits.size(); ++q) {
+      p.split_parameter[r * p.splits + q] = task.splits[q].parameter;
+      p.split_sign[r * p.splits + q] = task.splits[q].sign;
+      p.beta[r * p.splits + q] = task.beta == nullptr ? 0.0f : task.beta[q];
+    }
+  }
+
+  template <class Ended>
+  void climb_chunk(coefficient_plan<Net> const& layout, ascent const& how, std::span<form_task> tasks, std::size_t splits,
+                   Ended&& ended) {
+    std::size_t const mark = machine_->memory().used();
+    auto work = carve(layout, last, tasks.size(), splits, how.steps > 0);
+    auto const& p = work.parameters;
+    for (std::size_t r = 0; r < tasks.size(); ++r) load(work, r, tasks[r]);
+    std::vector<row_form> forms;
+    for (std::size_t step = 0; work.rows.count > 0; ++step) {
+      forms.clear();
+      for (std::size_t r = 0; r < work.rows.count; ++r) forms.push_back({0, tasks[work.id[r]].form});
+      machine_->seed_forms(*state_, forms, work.rows, work.a);
+      evaluate<last>(layout, work);
+      bool const stop = step == how.steps || p.width + splits == 0;
+      std::size_t going = 0;
+      for (std::size_t r = 0; r < work.rows.count; ++r) {
+        auto& task = tasks[work.id[r]];
+        if (improve(work, r, how)) {
+          // +infinity can only come from overflow under `Nearest`
+          if (work.best[r] < std::numeric_limits<double>::infinity()) task.bound = std::max(task.bound, work.best[r]);
+          if (how.steps > 0) {
+            std::copy_n(p.alpha + r * p.width, p.width, task.alpha);
+            if (task.beta != nullptr) std::copy_n(p.beta + r * splits, task.splits.size(), task.beta);
+          }
+        }
+        if (task.bound > task.goal || stop) work.done[r] = 1;
+        if (work.done[r]) ended(work.id[r], row_view<Net>{state_, &free_, &work.a, r});
+        going += work.done[r] ? 0 : 1;
+      }
+      if (going == 0) break;
+      update<last>(layout, work, how, step);
+      compact(work);
+    }
+    machine_->memory().release(mark);
+  }
+
+  M* machine_;
+  network_state<Net>* state_;
+  free_state<Net> free_;
+  std::size_t row_bytes_ = std::size_t{256} << 20;
+  deadline end_;
+};
+
+}  // namespace hull

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+// Sub-problems of branch and bound: which splits lead to them, what their bounds are, and where their rows start.
+// Structure of arrays; a domain is its slot.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <span>
+#include <vector>
+
+#include <hull/propagate/free.hpp>
+
+namespace hull {
+
+/// All splits that were ever made. A node is a domain's list of splits: its own and those of its ancestors.
+class split_tree final {
+ public:
+  static constexpr index_t root = 0;
+
+  [[nodiscard]] index_t add(index_t parent, split made) {
+    parent_.push_back(parent);
+    made_.push_back(made);
+    return static_cast<index_t>(parent_.size() - 1);
+  }
+
+  /// Splits from the root to the node.
+  void path(index_t node, std::vector<split>& splits) const {
+    splits.clear();
+    for (; node != root; node = parent_[node]) splits.push_back(made_[node]);
+    std::reverse(splits.begin(), splits.end());
+  }
+
+  [[nodiscard]] std::size_t bytes() const { return parent_.size() * (sizeof(index_t) + sizeof(split)); }
+
+ private:
+  std::vector<index_t> parent_{root};
+  std::vector<split> made_{split{}};
+};
+
+/// Open domains. Each has up to `tracks` rows, of which one has to be proved.
+class domain_store final {
+ public:
+  static constexpr std::size_t candidates = 6;  // neurons that might be split next
+  static constexpr index_t none = ~index_t{0};
+
+  domain_store(std::size_t tracks, std::size_t width) : tracks_(tracks), width_(width) {}
+
+  /// A slot for a new domain. Its contents are not initialised.
+  [[nodiscard]] index_t add() {
+    if (!unused_.empty()) {
+      index_t const slot = unused_.back();
+      unused_.pop_back();
+      return slot;
+    }
+    auto const slot = static_cast<index_t>(node.size());
+    node.push_back(0);
+    target.push_back(0);
+    depth.push_back(0);
+    critical.push_back(0);
+    worst.push_back(0);
+    bound.resize(bound.size() + tracks_);
+    candidate.resize(candidate.size() + candidates);
+    alpha_.emplace_back();
+    beta_.emplace_back();
+    return slot;
+  }
+
+  void remove(index_t slot) {
+    forget(slot);
+    unused_.push_back(slot);
+  }
+
+  /// Keeps where the rows of a domain shall start: alphas [tracks, width], to 16 bits (any are sound), and betas
+  /// [tracks, splits].
+  void remember(index_t slot, std::span<float const> alpha, std::span<float const> beta) {
+    forget(slot);
+    alpha_[slot].resize(alpha.size());
+    std::transform(alpha.begin(), alpha.end(), alpha_[slot].begin(),
+                   [](float a) { return static_cast<std::uint16_t>(a * 65535.0f + 0.5f); });
+    beta_[slot].assign(beta.begin(), beta.end());
+    warm_bytes_ += warm(slot);
+  }
+  void forget(index_t slot) {
+    warm_bytes_ -= warm(slot);
+    alpha_[slot] = {};
+    beta_[slot] = {};
+  }
+
+  /// Alphas of one track; `otherwise` where they were forgotten.
+  void recall(index_t slot, std::size_t track, std::span<float const> otherwise, float* alpha) const {
+    auto const& kept = alpha_[slot];
+    if (kept.empty()) {
+      std::copy(otherwise.begin(), otherwise.end(), alpha);
+      return;
+    }
+    for (std::size_t p = 0; p < width_; ++p) alpha[p] = static_cast<float>(kept[track * width_ + p]) / 65535.0f;
+  }
+  /// Multiplier of split q of a track.
+  [[nodiscard]] float beta(index_t slot, std::size_t track, std::size_t q) const {
+    std::size_t const splits = depth[slot];
+    return beta_[slot].empty() ? 0.0f : beta_[slot][track * splits + q];
+  }
+
+  /// Bytes in use, and those that a domain needs at least.
+  [[nodiscard]] std::size_t bytes() const { return node.size() * least_bytes() + warm_bytes_; }
+  [[nodiscard]] std::size_t least_bytes() const {
+    return 5 * sizeof(index_t) + (tracks_ + 1) * sizeof(double) + candidates * sizeof(index_t) +
+           sizeof(alpha_[0]) + sizeof(beta_[0]);
+  }
+  [[nodiscard]] std::size_t tracks() const { return tracks_; }
+  [[nodiscard]] std::size_t width() const { return width_; }
+
+  std::vector<index_t> node;       // [slot] in the split tree
+  std::vector<index_t> target;     // [slot] number of the disjunct that is to be refuted
+  std::vector<index_t> depth;      // [slot] number of splits
+  std::vector<index_t> critical;   // [slot] the track nearest to a proof
+  std::vector<double> worst;       // [slot] its bound
+  std::vector<double> bound;       // [slot, track]
+  std::vector<index_t> candidate;  // [slot, candidates] parameters, `none` behind the last
+
+ private:
+  [[nodiscard]] std::size_t warm(index_t slot) const {
+    return alpha_[slot].size() * sizeof(std::uint16_t) + beta_[slot].size() * sizeof(float);
+  }
+
+  std::size_t tracks_, width_;
+  std::size_t warm_bytes_ = 0;
+  std::vector<index_t> unused_;
+  std::vector<std::vector<std::uint16_t>> alpha_;  // [slot][track, width] or nothing
+  std::vector<std::vector<float>> beta_;           // [slot][track, splits] or nothing
+};
+
+}  // namespace hull
