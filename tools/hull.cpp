@@ -26,6 +26,9 @@ void add_common(CLI::App& command, options& o) {
   command.add_option("--rounding", o.rounding, "outward: sound in floating point; nearest: for comparison")
       ->check(CLI::IsMember({"outward", "nearest"}))
       ->capture_default_str();
+  command.add_option("--hidden", o.hidden, "hidden bounds: intersect CROWN's with intervals (default), or replace those by "
+                                           "them, as other tools do (default with --rounding nearest)")
+      ->check(CLI::IsMember({"intersect", "replace"}));
   command.add_option("--device", o.device, "where to compute")->check(CLI::IsMember({"cpu"}))->capture_default_str();
   command.add_option("--shard", o.shard, "how ranks share the work")->check(CLI::IsMember({"replicated"}))->capture_default_str();
   command.add_option("--ranks", o.ranks, "number of ranks")->check(CLI::Range(1, 1))->capture_default_str();

@@ -22,6 +22,7 @@
 
 #include "compiled_network.hpp"
 #include "options.hpp"
+#include "progress.hpp"
 
 namespace hull::cli {
 
@@ -93,7 +94,10 @@ inline int report_verdict(options const& o, verify_report const& report, std::ve
 
 inline int verify(options const& o) {
   auto const start = std::chrono::steady_clock::now();
-  deadline const end = o.timeout > 0 ? deadline(o.timeout) : deadline();
+  std::atomic<bool> const& interrupted = catch_interrupt();
+  deadline end = o.timeout > 0 ? deadline(o.timeout) : deadline();
+  end.watch(&interrupted);
+  progress_line line;
   phases times;
   verify_report report;
   std::vector<double> outputs;
@@ -113,6 +117,8 @@ inline int verify(options const& o) {
     if (o.timeout > 0) {
       v.timeout = o.timeout - std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     }
+    v.interrupt = &interrupted;
+    if (progress_line::wanted()) v.progress = [&](search_progress const& now) { line.show(now); };
     report = engine->verify(spec, v, confirm);
     times.seconds()["bound"] = report.bound_seconds;
     times.seconds()["attack"] = report.attack_seconds;
@@ -120,6 +126,8 @@ inline int verify(options const& o) {
   } catch (deadline_passed const&) {
     report.answer = verdict::timeout;
   }
+  if (interrupted && report.answer == verdict::timeout) report.answer = verdict::unknown;
+  line.clear();
   return report_verdict(o, report, outputs, times);
 }
 

@@ -16,6 +16,7 @@ struct options final {
   std::string spec;
   std::string method = "auto";
   std::string rounding = "outward";
+  std::string hidden;  // empty: by rounding
   std::string device = "cpu";
   std::string shard = "replicated";
   std::string comm = "solo";
@@ -39,7 +40,8 @@ struct options final {
              : o.method == "bab"         ? bound_method::branch
                                          : bound_method::automatic;
   v.memory_budget = o.memory_budget;
-  v.intersect_hidden = o.rounding != "nearest";  // `nearest` is for comparison with tools that do not
+  // `nearest` is for comparison with other tools, which take CROWN's hidden bounds as they are
+  v.intersect_hidden = o.hidden.empty() ? o.rounding != "nearest" : o.hidden == "intersect";
   v.seed = o.seed;
   return v;
 }

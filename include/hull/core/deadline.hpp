@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <exception>
 
@@ -24,7 +25,12 @@ class deadline final {
                                 std::chrono::duration<double>(std::min(seconds_from_now, longest)))),
         set_(true) {}
 
-  [[nodiscard]] bool passed() const { return set_ && clock::now() >= end_; }
+  /// The deadline has passed, too, once `*flag` is true (null: never). A handler of signals may set it.
+  void watch(std::atomic<bool> const* flag) { flag_ = flag; }
+
+  [[nodiscard]] bool passed() const {
+    return (flag_ != nullptr && flag_->load(std::memory_order_relaxed)) || (set_ && clock::now() >= end_);
+  }
 
   void check() const {
     if (passed()) throw deadline_passed();
@@ -33,6 +39,7 @@ class deadline final {
  private:
   static constexpr double longest = 1e9;  // seconds; far more would overflow the clock
 
+  std::atomic<bool> const* flag_ = nullptr;
   clock::time_point end_{};
   bool set_ = false;
 };

@@ -74,6 +74,14 @@ class propagation final {
   /// Boxes: [b], each with one range per input. Cost: one forward pass, and with `crown` one backward pass per stage and
   /// chunk of unstable neurons; with `alpha_crown`, which takes one box, another two passes per step of `how`.
   void run(std::span<std::vector<input_range> const* const> boxes, hidden_bounds method, ascent const& how = {}) {
+    run(boxes, method, how, []<std::size_t K>(network_state<Net>&) {});
+  }
+
+  /// The same, with narrow.template operator()<K>(state) between interval arithmetic and rows of each stage K: there it
+  /// may intersect the head's intervals with bounds that it knows to hold, and fewer neurons then need rows.
+  template <class Narrow>
+  void run(std::span<std::vector<input_range> const* const> boxes, hidden_bounds method, ascent const& how,
+           Narrow&& narrow) {
     for (auto const* box : boxes) {
       expect(box->size() == graph<Net>::input_size, "propagation: a box has " + std::to_string(box->size()) +
                                                         " ranges, the network has " +
@@ -91,6 +99,7 @@ class propagation final {
       using S = stage<Net, K>;
       end_.check();
       machine_->template forward<S>(state_);
+      narrow.template operator()<K>(state_);
       if constexpr (detail::needs_rows<Net, K>()) {
         if (method != hidden_bounds::interval) tighten<K>();
         if (climbs) climber_.template tighten<S>(how, detail::feeds_max<Net, K>());

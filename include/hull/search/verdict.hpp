@@ -2,6 +2,7 @@
 // What is asked of a verification and what comes back.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -29,6 +30,15 @@ enum class verdict { unsat, sat, unknown, timeout };
 /// where that does not either; or all of them in turn, cheapest first.
 enum class bound_method { interval, crown, alpha_crown, branch, automatic };
 
+/// What a search tells while it runs.
+struct search_progress final {
+  double seconds = 0;       // since the search began
+  std::size_t domains = 0;  // bounded so far
+  std::size_t open = 0;     // on the work list
+  double margin = 0;        // smallest lower bound on the work list
+  std::size_t bytes = 0;    // of the work list
+};
+
 struct verify_options final {
   bound_method method = bound_method::automatic;
   double timeout = std::numeric_limits<double>::infinity();  // seconds
@@ -37,6 +47,8 @@ struct verify_options final {
   std::uint64_t seed = 1;
   std::size_t restarts = 64;  // starting points of the attack for each case
   std::size_t steps = 60;     // gradient steps from each
+  std::function<void(search_progress const&)> progress = {};  // called about twice a second
+  std::atomic<bool> const* interrupt = nullptr;               // once true, verify() ends soon, as if time were up
 };
 
 /// Decides whether inputs are a counterexample; the tool's own evaluation in double against the specification.

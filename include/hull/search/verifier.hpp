@@ -3,7 +3,6 @@
 #pragma once
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstddef>
 #include <limits>
@@ -16,26 +15,11 @@
 #include <hull/search/attack.hpp>
 #include <hull/search/bab.hpp>
 #include <hull/search/engine.hpp>
+#include <hull/search/input_bab.hpp>
 #include <hull/search/problem.hpp>
+#include <hull/search/stopwatch.hpp>
 
 namespace hull {
-
-namespace detail {
-
-/// Adds the seconds of a scope to a counter.
-class stopwatch final {
- public:
-  explicit stopwatch(double& seconds) : seconds_(&seconds) {}
-  stopwatch(stopwatch const&) = delete;
-  stopwatch& operator=(stopwatch const&) = delete;
-  ~stopwatch() { *seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
-
- private:
-  double* seconds_;
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-};
-
-}  // namespace detail
 
 /// `M` bounds with the rounding that is asked for; `A` is the same backend with `Nearest`, for the attack.
 template <Network Net, class M, class A>
@@ -46,7 +30,8 @@ class verifier final : public engine {
   [[nodiscard]] verify_report verify(specification const& spec, verify_options const& options,
                                      confirm_function const& confirm) override {
     problem const asked(spec, graph<Net>::input_size, graph<Net>::output_size);
-    deadline const end = std::isfinite(options.timeout) ? deadline(options.timeout) : deadline();
+    deadline end = std::isfinite(options.timeout) ? deadline(options.timeout) : deadline();
+    end.watch(options.interrupt);
     verify_report report;
     report.margins.assign(asked.rows.size(), -std::numeric_limits<double>::infinity());
 
@@ -59,6 +44,7 @@ class verifier final : public engine {
       if (options.method != bound_method::interval) prove(asked, open, hidden_bounds::crown, options, end, report);
       if (attack_all(spec, open, options.restarts, options, confirm, end, report)) return report;
       if (options.method == bound_method::alpha_crown) prove(asked, open, hidden_bounds::alpha_crown, options, end, report);
+      if (branches(options) && search_inputs<M, A>(weights_, asked, spec, open, options, confirm, end, report)) return report;
       if (branches(options) && branch(asked, spec, open, options, confirm, end, report)) return report;
       report.answer = open.empty() ? verdict::unsat : verdict::unknown;
     } catch (deadline_passed const&) {

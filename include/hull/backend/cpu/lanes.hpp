@@ -22,13 +22,22 @@ inline void for_lanes(std::size_t count, Body&& body) {
 #endif
     for (std::size_t lane = 0; lane < sum_lanes; ++lane) body(i + lane, lane);
   }
-  for (std::size_t lane = 0; i + lane < count; ++lane) body(i + lane, lane);
+  if (i == count) return;
+#ifndef __clang__
+#pragma GCC ivdep
+#endif
+  for (std::size_t lane = 0; lane < sum_lanes; ++lane) {  // all lanes, some idle: masks instead of a scalar loop
+    if (lane < count - i) body(i + lane, lane);
+  }
 }
 
 [[nodiscard]] inline double total(std::array<double, sum_lanes> const& sums) {
-  double sum = 0;
-  for (double const one : sums) sum += one;
-  return sum;
+  static_assert(sum_lanes == 16);
+  // in pairs, not one long chain of additions; constant bounds, so that this stays in registers
+  double eight[8], four[4];
+  for (std::size_t lane = 0; lane < 8; ++lane) eight[lane] = sums[lane] + sums[lane + 8];
+  for (std::size_t lane = 0; lane < 4; ++lane) four[lane] = eight[lane] + eight[lane + 4];
+  return (four[0] + four[2]) + (four[1] + four[3]);
 }
 
 }  // namespace hull::cpu

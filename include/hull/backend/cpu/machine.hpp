@@ -14,6 +14,7 @@
 #include <hull/backend/cpu/alpha.hpp>
 #include <hull/backend/cpu/conv.hpp>
 #include <hull/backend/cpu/free.hpp>
+#include <hull/backend/cpu/known.hpp>
 #include <hull/backend/cpu/linear.hpp>
 #include <hull/backend/cpu/max.hpp>
 #include <hull/backend/cpu/points.hpp>
@@ -274,10 +275,10 @@ class machine final {
     }
   }
 
-  /// Takes rows from the output of stage S to its head; rows.bound is then their bound by intervals at this stage.
+  /// Takes rows from the output of stage S to its head; at the input, rows.bound is then their bound.
   template <class S>
   void relax_rows(network_state<Net> const& state, row_block const& rows, coefficient_views<Net> const& a) const {
-    cpu::relax_rows<R>(rows, state.stage[S::number], a[S::number]);
+    cpu::relax_rows<R, S::number == 0>(rows, state.stage[S::number], a[S::number]);
   }
 
   /// Takes rows from the head of stage S to the outputs of its operands.
@@ -355,7 +356,7 @@ class machine final {
       cpu::relax_free_rows<R>(rows, s, f, parameters, a[S::number], moved);
     } else {
       std::copy_n(a[S::number], rows.count * s.live_count, moved);
-      cpu::relax_rows<R>(rows, s, moved);
+      cpu::relax_rows<R, false>(rows, s, moved);
     }
   }
 
@@ -384,6 +385,27 @@ class machine final {
     auto const& s = state.stage[S::number];
     if constexpr (hull::detail::has_kink<S>()) climb_rows(rows, s, f, parameters, adam, a[S::number], head);
     if constexpr (!hull::detail::has_kink<S>()) follow_rows(rows, s, a[S::number], head);
+  }
+
+  /// Intersects the intervals of the head of stage S with known ones, [b] lists; null: nothing known.
+  template <class S>
+  void narrow(network_state<Net>& state, std::span<float const* const> known, std::size_t offset) const {
+    narrow_head(state.stage[S::number], known, offset);
+  }
+
+  /// Copies the intervals of the head of stage S for box b to such a list.
+  template <class S>
+  void keep(network_state<Net> const& state, std::size_t b, float* known) const {
+    keep_head(state.stage[S::number], b, known);
+  }
+
+  /// Threads that may each drive a machine of their own at the same time.
+  [[nodiscard]] static std::size_t workers() { return thread_count(); }
+
+  /// Calls body(i, worker) for i = 0 .. count - 1 from those threads. `body` may throw; all calls end before it returns.
+  template <class Body>
+  static void side_by_side(std::size_t count, Body&& body) {
+    parallel_tasks(count, std::forward<Body>(body));
   }
 
   /// Lines, outputs and live columns of stage S from the intervals of its head.

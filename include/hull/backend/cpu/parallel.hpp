@@ -2,7 +2,9 @@
 // Loops over all cores. OpenMP where the compiler was asked for it, one thread otherwise.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
+#include <exception>
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -52,6 +54,32 @@ void parallel_ranges(std::size_t count, std::size_t grain, std::size_t work, Bod
     std::size_t const first = i * per * grain, last = first + per * grain;
     body(first, last < count ? last : count);
   });
+}
+
+/// Calls body(i, thread number) for i = 0 .. count - 1: tasks long enough for a thread each, whose own loops then stay on
+/// that thread. After an exception no further task starts; the first one is thrown again at the end.
+template <class Body>
+void parallel_tasks(std::size_t count, Body&& body) {
+  std::exception_ptr first;
+  std::atomic<bool> failed = false;
+  auto const task = [&](std::size_t i) {
+    if (failed) return;
+    try {
+      body(i, thread_number());
+    } catch (...) {
+      if (!failed.exchange(true)) first = std::current_exception();
+    }
+  };
+#ifdef _OPENMP
+  if (count > 1 && !omp_in_parallel()) {
+#pragma omp parallel for schedule(dynamic, 1)
+    for (std::size_t i = 0; i < count; ++i) task(i);
+    if (first) std::rethrow_exception(first);
+    return;
+  }
+#endif
+  for (std::size_t i = 0; i < count; ++i) task(i);
+  if (first) std::rethrow_exception(first);
 }
 
 }  // namespace hull::cpu

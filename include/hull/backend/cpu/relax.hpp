@@ -170,12 +170,13 @@ inline double far_shift(stage_state const& s, std::size_t base, float const* row
   return total(sum[0]);
 }
 
-/// Takes rows from the output of a stage to its head: a (in place, [rows, live]), value and slack; `bound` gets the
-/// lower bound of the row that interval arithmetic gives here if no other stage holds coefficients, far_bound its upper
-/// bound by the same coefficients.
-template <class R>
+/// Takes rows from the output of a stage to its head: a (in place, [rows, live]), value and slack. If `Finish`, `bound`
+/// gets the lower bound of the row that interval arithmetic gives here if no other stage holds coefficients, far_bound its
+/// upper bound by the same coefficients.
+template <class R, bool Finish>
 void relax_rows(row_block const& rows, stage_state const& s, float* a) {
   std::size_t const live = s.live_count;
+  [[maybe_unused]] double const share = 1 + gamma_sum(live);
   parallel_ranges(rows.count, 4, 2 * live, [&](std::size_t first, std::size_t last) {
     for (std::size_t r = first; r < last; ++r) {
       std::size_t const base = rows.box[r] * live;
@@ -197,18 +198,22 @@ void relax_rows(row_block const& rows, stage_state const& s, float* a) {
         row[c] = moved;
         sums[0][lane] += static_cast<double>(coefficient) * static_cast<double>(shift);  // exact product
         sums[1][lane] += static_cast<double>(std::fabs(coefficient)) * static_cast<double>(error[c]);
-        sums[2][lane] += static_cast<double>(std::fabs(moved)) * static_cast<double>(reach[c]);
+        if constexpr (Finish) sums[2][lane] += static_cast<double>(std::fabs(moved)) * static_cast<double>(reach[c]);
       });
       rows.value[r] += total(sums[0]);
-      double distance = total(sums[2]), magnitude = std::fabs(rows.value[r]);
+      double magnitude = std::fabs(rows.value[r]);
       if (rows.far_value != nullptr) {
         rows.far_value[r] += far;
         magnitude = std::max(magnitude, std::fabs(rows.far_value[r]));
       }
       if constexpr (R::outward) {
-        double const share = 1 + gamma_sum(live);
-        rows.slack[r] =
-            up::add(rows.slack[r], total(sums[1]) * share + s.floor[rows.box[r]] + 2 * unit_double * magnitude);
+        double const more = total(sums[1]) * share + s.floor[rows.box[r]] + 2 * unit_double * magnitude;
+        // neither is negative: one factor makes up for the addition, without the branches of up::add
+        rows.slack[r] = (rows.slack[r] + more) * (1 + 4 * unit_double);
+      }
+      if constexpr (!Finish) continue;
+      double distance = total(sums[2]);
+      if constexpr (R::outward) {
         distance = up::add(distance * share, rows.slack[r]);
         rows.bound[r] = down::sub(rows.value[r], distance);
         if (rows.far_value != nullptr) rows.far_bound[r] = up::add(rows.far_value[r], distance);
