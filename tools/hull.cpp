@@ -63,6 +63,13 @@ int main(int argc, char** argv) {
   add_common(*verify, o);
   verify->add_option("--timeout", o.timeout, "seconds for everything")->check(CLI::PositiveNumber);
   verify->add_option("--result", o.result, "write the verdict in VNN-COMP's format to this file");
+  verify->add_option("--certificate", o.certificate, "after `unsat`, write its proof to this file");
+
+  CLI::App* const check = app.add_subcommand("check", "prove a certificate again: prints valid, or invalid and the reason");
+  check->add_option("MODEL", o.model, "ONNX file, .gz too")->required();
+  check->add_option("SPEC", o.spec, "VNN-LIB file, .gz too")->required();
+  check->add_option("CERTIFICATE", o.certificate, "file that verify --certificate wrote")->required();
+  check->add_option("--threads", o.threads, "threads to use; 0: one for each core")->check(CLI::Range(0, 4096));
 
   CLI::App* const bounds = app.add_subcommand("bounds", "lower and upper bounds of every pre-activation, as JSON");
   add_common(*bounds, o);
@@ -85,6 +92,7 @@ int main(int argc, char** argv) {
 #endif
     if (verify->parsed()) return hull::cli::verify(o);
     if (bounds->parsed()) return hull::cli::bounds(o);
+    if (check->parsed()) return hull::cli::check(o);
     return hull::cli::compile(o);
   } catch (hull::error const& bad) {
     return fail(bad.what(), static_cast<int>(bad.kind()));

@@ -218,7 +218,8 @@ TEST_CASE("cuts: floats strictly inside, or none") {
   CHECK(detail::middle_float({-1, 1}) == 0);
   random_engine random(3);
   for (int n = 0; n < 20000; ++n) {
-    double const a = uniform(random, -2, 2) * std::pow(2.0, -(n % 140)), b = a + uniform(random, 0, 1) * std::pow(2.0, -(n % 170));
+    double const a = uniform(random, -2, 2) * std::pow(2.0, -(n % 140)),
+                 b = a + uniform(random, 0, 1) * std::pow(2.0, -(n % 170));
     double const cut = detail::middle_float({a, b});
     if (std::isnan(cut)) continue;
     CHECK((a < cut && cut < b));

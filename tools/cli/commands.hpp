@@ -20,6 +20,7 @@
 #include <hull/io/parameters_file.hpp>
 #include <hull/io/vnnlib.hpp>
 
+#include "certificate.hpp"
 #include "compiled_network.hpp"
 #include "options.hpp"
 #include "progress.hpp"
@@ -101,6 +102,7 @@ inline int verify(options const& o) {
   phases times;
   verify_report report;
   std::vector<double> outputs;
+  certificate proof;
   try {
     input_files const files = times.time("read", [&] { return read_both(o); });
     io::model const& model = files.model;
@@ -119,10 +121,14 @@ inline int verify(options const& o) {
     }
     v.interrupt = &interrupted;
     if (progress_line::wanted()) v.progress = [&](search_progress const& now) { line.show(now); };
+    if (!o.certificate.empty()) v.proof = &proof;
     report = engine->verify(spec, v, confirm);
     times.seconds()["bound"] = report.bound_seconds;
     times.seconds()["attack"] = report.attack_seconds;
     times.seconds()["search"] = report.search_seconds;
+    if (v.proof != nullptr && report.answer == verdict::unsat) {
+      times.time("certificate", [&] { write_certificate(o, model, spec, proof, end); });
+    }
   } catch (deadline_passed const&) {
     report.answer = verdict::timeout;
   }

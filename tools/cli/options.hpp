@@ -28,6 +28,7 @@ struct options final {
   std::uint64_t seed = 1;
   std::filesystem::path json;
   std::filesystem::path result;
+  std::filesystem::path certificate;  // `verify` writes it, `check` reads it
   std::filesystem::path cache;  // empty: the user's
   std::filesystem::path output;
 };

@@ -2,11 +2,10 @@
 // A search seen from a terminal: one line that says how far it is, and Ctrl-C, which ends it with what is known.
 #pragma once
 
-#include <signal.h>
-#include <unistd.h>
-
 #include <atomic>
 #include <cstdio>
+#include <signal.h>
+#include <unistd.h>
 
 #include <hull/search/verdict.hpp>
 

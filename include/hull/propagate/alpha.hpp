@@ -26,7 +26,7 @@ struct form_task final {
   linear_constraint const* form = nullptr;
   std::span<split const> splits{};
   float* alpha = nullptr;  // [width] in [0, 1]
-  float* beta = nullptr;   // [splits] >= 0
+  float* beta = nullptr;   // [splits] >= 0, or unset_beta
   double goal = std::numeric_limits<double>::infinity();  // the row ends when its bound is greater
   double bound = -std::numeric_limits<double>::infinity();
 };

@@ -109,6 +109,9 @@ struct split final {
   [[nodiscard]] friend constexpr bool operator==(split const&, split const&) = default;
 };
 
+/// The multiplier of a new split: the first evaluation chooses the one that makes the bound no worse than without it.
+inline constexpr float unset_beta = -1;
+
 /// Parameters of the rows of one chunk, and the moments of Adam (Kingma & Ba 2015). `width` parameters and room for
 /// `splits` constraints in each row.
 struct free_rows final {

@@ -16,6 +16,7 @@
 #include <hull/core/error.hpp>
 #include <hull/propagate/alpha.hpp>
 #include <hull/propagate/coefficients.hpp>
+#include <hull/propagate/known_heads.hpp>
 #include <hull/propagate/machine.hpp>
 #include <hull/propagate/state.hpp>
 
@@ -23,30 +24,6 @@ namespace hull {
 
 /// How the bounds of hidden neurons are computed.
 enum class hidden_bounds { interval, crown, alpha_crown };
-
-namespace detail {
-
-/// Whether a max head reads stage K: then tighter bounds help even where the tail is linear.
-template <Network Net, std::size_t K>
-consteval bool feeds_max() {
-  bool feeds = false;
-  for_each_stage<K + 1, stage_count<Net>>([&]<std::size_t J> {
-    if constexpr (HeadOf<typename stage<Net, J>::head, max_head>) feeds = feeds || stage<Net, J>::template input<0> == K;
-  });
-  return feeds;
-}
-
-/// Whether backward rows can improve on interval arithmetic at the head of stage K. They cannot where the head is an
-/// affine function of the box itself: there intervals are exact.
-template <Network Net, std::size_t K>
-consteval bool needs_rows() {
-  using S = stage<Net, K>;
-  if constexpr (HeadOf<typename S::head, input_head> || HeadOf<typename S::head, max_head>) return false;
-  if (S::input_count == 1 && S::info.inputs[0] == 0) return false;
-  return S::info.tail_count > 0 || feeds_max<Net, K>();
-}
-
-}  // namespace detail
 
 /// Bounds of one network on one machine. `M` is a Machine (propagate/machine.hpp).
 template <Network Net, class M>
@@ -73,15 +50,11 @@ class propagation final {
   /// Bounds of all stages over each box. Sound for the exact network under Outward (docs/soundness.md).
   /// Boxes: [b], each with one range per input. Cost: one forward pass, and with `crown` one backward pass per stage and
   /// chunk of unstable neurons; with `alpha_crown`, which takes one box, another two passes per step of `how`.
-  void run(std::span<std::vector<input_range> const* const> boxes, hidden_bounds method, ascent const& how = {}) {
-    run(boxes, method, how, []<std::size_t K>(network_state<Net>&) {});
-  }
-
-  /// The same, with narrow.template operator()<K>(state) between interval arithmetic and rows of each stage K: there it
-  /// may intersect the head's intervals with bounds that it knows to hold, and fewer neurons then need rows.
-  template <class Narrow>
-  void run(std::span<std::vector<input_range> const* const> boxes, hidden_bounds method, ascent const& how,
-           Narrow&& narrow) {
+  ///
+  /// `known`: [b] lists as known_heads lays them out (null: none), bounds of heads that hold for the box or one around it;
+  /// then fewer neurons need rows.
+  void run(std::span<std::vector<input_range> const* const> boxes, hidden_bounds method, ascent const& how = {},
+           std::span<float const* const> known = {}) {
     for (auto const* box : boxes) {
       expect(box->size() == graph<Net>::input_size, "propagation: a box has " + std::to_string(box->size()) +
                                                         " ranges, the network has " +
@@ -99,8 +72,8 @@ class propagation final {
       using S = stage<Net, K>;
       end_.check();
       machine_->template forward<S>(state_);
-      narrow.template operator()<K>(state_);
       if constexpr (detail::needs_rows<Net, K>()) {
+        if (!known.empty()) machine_->template narrow<S>(state_, known, known_heads<Net>::plan.offset[K]);
         if (method != hidden_bounds::interval) tighten<K>();
         if (climbs) climber_.template tighten<S>(how, detail::feeds_max<Net, K>());
       }

@@ -32,7 +32,7 @@ struct branch_options final {
   ascent root{.steps = 20, .alpha_rate = 0.1, .beta_rate = 0, .decay = 0.98, .patience = 10};
   ascent child{.steps = 12, .alpha_rate = 0.05, .beta_rate = 0.1, .decay = 0.97, .patience = 6};
   ascent leaf{.steps = 300, .alpha_rate = 0.05, .beta_rate = 0.1, .decay = 0.985, .patience = 60};  // nothing to split
-  std::size_t corners = 8;     // minimisers attacked in one round
+  std::size_t corners = 32;    // minimisers attacked at a time, in rounds 1, 2, 4, ... and every 64th
   std::size_t corner_steps = 12;
 };
 
@@ -51,8 +51,9 @@ class branch_and_bound final {
   }
 
   /// Settles `open`, disjuncts over one box; those that are refuted leave the list. Throws deadline_passed.
-  /// The same seed visits the same domains.
-  search_end run(std::vector<std::size_t>& open, verify_report& report) {
+  /// The same seed visits the same domains. `attack_open(open)` runs on what the root leaves open; true ends the search.
+  template <class Attack>
+  search_end run(std::vector<std::size_t>& open, verify_report& report, Attack&& attack_open) {
     box_ = asked_->boxes[asked_->disjunct_box[open.front()]];
     report.planned_bytes = std::max(report.planned_bytes, all_.plan(1, hidden_bounds::alpha_crown) + frontier_bytes());
     struct facts {  // also when the deadline passes
@@ -65,6 +66,7 @@ class branch_and_bound final {
     ++report.domains;
     climb_root(open, report);
     if (open.empty()) return search_end::refuted;
+    if (attack_open(open)) return search_end::counterexample;
 
     std::size_t tracks = 1;
     for (auto const& rows : rows_) tracks = std::max(tracks, rows.size());
@@ -75,8 +77,9 @@ class branch_and_bound final {
     std::size_t const round = 4 * tracks * (all_.climber().width() + 1) * sizeof(float);
     std::size_t const batch = std::clamp<std::size_t>(frontier_bytes() / 4 / round, 1, how_.batch);
     std::vector<index_t> unresolved;  // targets with a domain that could not be settled
-    while (queue.size() > 0) {
+    for (std::size_t round_number = 1; queue.size() > 0; ++round_number) {
       end_.check();
+      collect_corners_ = (round_number & (round_number - 1)) == 0 || round_number % 64 == 0;
       auto const taken = queue.take(batch);
       if (attack_corners(report)) return search_end::counterexample;
       std::vector<index_t> leaves, parents, parameters;
@@ -229,7 +232,7 @@ class branch_and_bound final {
           queue.tree().path(store.node[slot], splits.emplace_back());
           auto& beta = betas.emplace_back();
           for (std::size_t q = 0; q < splits.back().size(); ++q) beta.push_back(store.beta(slot, store.critical[slot], q));
-          beta.push_back(0);
+          beta.push_back(unset_beta);
           splits.back().push_back({found[i], sign});
         }
       }
@@ -343,7 +346,7 @@ class branch_and_bound final {
       auto const& rows = rows_[store.target[from]];
       queue.tree().path(requests[i].node, one.splits);
       one.alpha.resize(store.tracks() * width);
-      one.beta.assign(store.tracks() * one.splits.size(), 0.0f);
+      one.beta.assign(store.tracks() * one.splits.size(), unset_beta);
       one.bound.assign(store.tracks(), -std::numeric_limits<double>::infinity());
       for (std::size_t t = 0; t < rows.size(); ++t) {
         float* const alpha = one.alpha.data() + t * width;
@@ -360,7 +363,7 @@ class branch_and_bound final {
     all_.climber().climb(tasks, how, [&](std::size_t number, row_view<Net> const& view) {
       if (refutes(tasks[number].bound, *tasks[number].form)) return;
       note(view, tasks[number].splits, found[number]);
-      if (corners_.size() < how_.corners) note_corner(view, rows_[store.target[requests[who[number][0]].from]][who[number][1]]);
+      if (collect_corners_ && corners_.size() < how_.corners) note_corner(view, rows_[store.target[requests[who[number][0]].from]][who[number][1]]);
     });
     for (std::size_t number = 0; number < tasks.size(); ++number) {
       auto& one = results[who[number][0]];
@@ -424,6 +427,7 @@ class branch_and_bound final {
   std::vector<std::vector<std::size_t>> rows_;  // [target][track] number of the row in the problem
   std::vector<target_tracks> tracks_;           // [target] at the root
   std::vector<double> proved_;                  // [target] least bound of the domains that were closed
+  bool collect_corners_ = false;
   std::vector<attack_point> corners_;
 };
 

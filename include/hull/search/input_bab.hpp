@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Branch and bound over the inputs, for networks with few of them (Bunel et al. 2018, section 3; Wang et al. 2018): a box
-// that CROWN does not settle is cut in two, and both halves go back to the work list.
+// Branch and bound over the inputs, for networks with few of them (Bunel et al. 2018, section 3; Wang et al. 2018): a
+// box that CROWN does not settle is cut in two, and both halves go back to the work list.
 #pragma once
 
 #include <algorithm>
@@ -8,11 +8,14 @@
 #include <cstddef>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include <hull/core/deadline.hpp>
 #include <hull/net/parameters.hpp>
+#include <hull/search/attack.hpp>
+#include <hull/search/certificate.hpp>
 #include <hull/search/input_worker.hpp>
 #include <hull/search/problem.hpp>
 #include <hull/search/stopwatch.hpp>
@@ -22,9 +25,9 @@ namespace hull {
 
 /// One search. `M` is a Machine with M::workers() and M::side_by_side(); `A` is the same with `Nearest`.
 ///
-/// Sound under `Outward`: the two halves of a box share one plane, so a union of refuted boxes covers the disjunct's box,
-/// and `unsat` is answered only when every domain was refuted. Deterministic: rounds and their parts depend on the seed
-/// and the specification alone, neither on the number of threads nor on time.
+/// Sound under `Outward`: the two halves of a box share one plane, so a union of refuted boxes covers the disjunct's
+/// box, and `unsat` is answered only when every domain was refuted. Deterministic: rounds and their parts depend on the
+/// seed and the specification alone, neither on the number of threads nor on time.
 template <Network Net, class M, class A>
 class input_search final {
  public:
@@ -48,6 +51,8 @@ class input_search final {
         end_(end),
         free_(spec.disjuncts.size()),
         least_(spec.disjuncts.size(), std::numeric_limits<double>::infinity()),
+        attacker_(weights),
+        attack_(attacker_, 0),
         width_(widest()),
         work_(width_),
         round_(width_),
@@ -56,23 +61,30 @@ class input_search final {
     std::size_t const one = network_state<Net>::bytes(1);
     most_boxes_ = std::clamp<std::size_t>(each / 6 / one, 1, part_boxes);
     for (std::size_t i = 0; i < M::workers(); ++i) {
-      workers_.push_back(std::make_unique<input_worker<Net, M, A>>(weights, options, end, std::min(each / 2, row_bytes)));
+      workers_.push_back(
+          std::make_unique<input_worker<Net, M, A>>(weights, options, end, std::min(each / 2, row_bytes)));
     }
   }
 
   /// `unsat`, `sat` (then the report has the point) or `unknown`, where a box could not be cut any further (a property
-  /// that holds with equality); the search then goes on for a while for the sake of a counterexample.
+  /// that holds with equality); the search then goes on for a while for the sake of a counterexample. Nothing if there
+  /// are so many coordinates that another kind of search should have its turn.
   /// Throws deadline_passed. The report's margins, domains and bytes are brought up to date in any case.
-  [[nodiscard]] verdict run(verify_report& report) {
+  [[nodiscard]] std::optional<verdict> run(verify_report& report) {
+    std::size_t const most = width_ <= few_coordinates ? ~std::size_t{0} : report.domains + trial;
     auto const planned = M::workers() * workers_.front()->planned_bytes(most_boxes_);
     report.planned_bytes = std::max(report.planned_bytes, planned);
     try {
       while (fill_round() > 0) {
         end_.check();
         if (stuck_ > 0 && report.domains > give_up_) return finish(report, verdict::unknown);
+        if (report.domains > most) {
+          finish(report, verdict::unknown);
+          return {};
+        }
         bound_round();
         report.domains += round_.size();
-        if (merge_round(report)) return finish(report, verdict::sat);
+        if (merge_round(report) || attack_some(report)) return finish(report, verdict::sat);
         tell_progress(report);
       }
     } catch (deadline_passed const&) {
@@ -83,12 +95,17 @@ class input_search final {
   }
 
  private:
-  static constexpr std::size_t part_boxes = 64;      // bounded together by one thread; small enough for its cache
-  static constexpr std::size_t round_boxes = 1024;   // between two looks at the work list
+  static constexpr std::size_t part_boxes = 64;     // bounded together by one thread; small enough for its cache
+  static constexpr std::size_t round_boxes = 1024;  // between two looks at the work list
   static constexpr std::size_t row_bytes = std::size_t{1} << 20;
+  static constexpr std::size_t few_coordinates = 6;  // up to here halves of boxes always beat halves of neurons' ranges
+  static constexpr std::size_t trial = 20000;        // boxes that a search over more coordinates may take
   static constexpr std::size_t patience = 20000;     // boxes for a counterexample when `unsat` is out of reach
-  static constexpr double promising = 1e-6;          // a point in single precision this near is confirmed in double
-  static constexpr double certain = 1e-3;            // beyond this, single and double precision should agree
+  static constexpr std::size_t attack_period = 1000;  // boxes
+  static constexpr std::size_t attack_points = 16;
+  static constexpr std::size_t attack_steps = 18;
+  static constexpr double promising = 1e-6;  // a point in single precision this near is confirmed in double
+  static constexpr double certain = 1e-3;    // beyond this, single and double precision should agree
 
   [[nodiscard]] static free_coordinates free_of(disjunct const& one) {
     free_coordinates coordinates;
@@ -138,7 +155,8 @@ class input_search final {
       known_views_.push_back(known_.at(round_[i].known));
       keep_views_.push_back(known_.at(taken_.back()));
     }
-    std::size_t const part = std::clamp<std::size_t>((count + 7) / 8, std::min<std::size_t>(8, most_boxes_), most_boxes_);
+    std::size_t const part =
+        std::clamp<std::size_t>((count + 7) / 8, std::min<std::size_t>(8, most_boxes_), most_boxes_);
     M::side_by_side((count + part - 1) / part, [&](std::size_t p, std::size_t worker) {
       row_range const some{p * part, std::min(count, (p + 1) * part)};
       workers_[worker]->bound(*spec_, free_, round_, some, known_views_, keep_views_, outcomes_);
@@ -158,6 +176,7 @@ class input_search final {
     for (std::size_t i = 0; i < round_.size(); ++i) {
       known_.drop(round_[i].known);
       if (!outcomes_[i].refuted) continue;
+      if (options_->proof != nullptr) tree_of(i).refute(round_[i].leaf, outcomes_[i].constraint);
       close(i);
       known_.drop(taken_[i]);
     }
@@ -170,16 +189,51 @@ class input_search final {
         continue;
       }
       auto const ranges = round_.ranges(i);
-      input_domain const half{round_[i].disjunct, taken_[i], std::max(round_[i].bound, outcomes_[i].bound)};
+      input_domain half{round_[i].disjunct, taken_[i], std::max(round_[i].bound, outcomes_[i].bound)};
       input_range const whole = ranges[cut.coordinate];
+      if (options_->proof != nullptr) {
+        half.leaf = tree_of(i).split_input(round_[i].leaf, free_[half.disjunct][cut.coordinate], cut.at);
+      }
       ranges[cut.coordinate] = {whole.lower, cut.at};
       work_.push(half, ranges);
       ranges[cut.coordinate] = {cut.at, whole.upper};
+      ++half.leaf;
       work_.push(half, ranges);
       known_.share(taken_[i]);
     }
     merged_ = round_.size();
     return false;
+  }
+
+  /// Now and then a short attack: from the most promising points of the round, and from domains all over the work list,
+  /// because the search itself goes deep in one place.
+  bool attack_some(verify_report& report) {
+    if (report.domains < attacked_ + attack_period || work_.size() == 0) return false;
+    attacked_ = report.domains;
+    std::vector<attack_point> points;
+    auto const start = [&](std::size_t d, auto&& coordinate) {
+      points.push_back({d, spec_->disjuncts[d].box});
+      for (input_range& range : points.back().at) range.upper = range.lower;
+      for (std::size_t j = 0; j < free_[d].size(); ++j) {
+        double const x = coordinate(j);
+        points.back().at[free_[d][j]] = {x, x};
+      }
+    };
+    for (auto i = order_.rbegin(); i != order_.rend() && points.size() < attack_points / 2; ++i) {
+      if (outcomes_[*i].cut.possible) start(round_[*i].disjunct, [&](std::size_t j) { return outcomes_[*i].point[j]; });
+    }
+    for (std::size_t k = 0; k < attack_points / 2; ++k) {
+      std::size_t const i = work_.size() * k / (attack_points / 2);
+      auto const ranges = work_.ranges(i);
+      start(work_[i].disjunct, [&](std::size_t j) {
+        return std::clamp(ranges[j].lower + 0.5 * (ranges[j].upper - ranges[j].lower), ranges[j].lower,
+                          ranges[j].upper);
+      });
+    }
+    auto found = attack_.search_from(*spec_, std::move(points), attack_steps, *confirm_, end_);
+    if (found.empty()) return false;
+    report.counterexample = std::move(found);
+    return true;
   }
 
   bool find_counterexample(verify_report& report) {
@@ -214,6 +268,8 @@ class input_search final {
     options_->progress(now);
   }
 
+  [[nodiscard]] proof_tree& tree_of(std::size_t i) { return options_->proof->disjuncts[round_[i].disjunct].tree; }
+
   /// A leaf of the tree.
   void close(std::size_t i) {
     double const bound = std::max(round_[i].bound, outcomes_[i].bound);
@@ -222,8 +278,10 @@ class input_search final {
 
   /// The smallest bound over all leaves is a margin of a disjunct with one constraint.
   verdict finish(verify_report& report, verdict answer) {
-    for (std::size_t i = merged_; i < round_.size(); ++i) least_[round_[i].disjunct] = std::min(least_[round_[i].disjunct], round_[i].bound);
-    for (std::size_t i = 0; i < work_.size(); ++i) least_[work_[i].disjunct] = std::min(least_[work_[i].disjunct], work_[i].bound);
+    for (std::size_t i = merged_; i < round_.size(); ++i)
+      least_[round_[i].disjunct] = std::min(least_[round_[i].disjunct], round_[i].bound);
+    for (std::size_t i = 0; i < work_.size(); ++i)
+      least_[work_[i].disjunct] = std::min(least_[work_[i].disjunct], work_[i].bound);
     for (std::size_t const d : open_.first(next_)) {
       std::size_t const row = asked_->first_row[d];
       if (asked_->first_row[d + 1] - row == 1) report.margins[row] = std::max(report.margins[row], least_[d]);
@@ -245,8 +303,11 @@ class input_search final {
   std::vector<double> least_;           // [disjunct] smallest bound of a leaf
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
   std::chrono::steady_clock::time_point told_ = start_;
+  A attacker_;
+  attack<Net, A> attack_;
+  std::size_t attacked_ = 0;  // number of domains at the last attack
   std::size_t width_;
-  std::size_t next_ = 0;   // disjuncts of `open_` that were begun
+  std::size_t next_ = 0;     // disjuncts of `open_` that were begun
   std::size_t stuck_ = 0;    // boxes that could not be cut
   std::size_t give_up_ = 0;  // number of domains after which a search with such boxes ends
   std::size_t merged_ = 0;
@@ -265,8 +326,8 @@ class input_search final {
   std::vector<std::size_t> order_;
 };
 
-/// Settles the open disjuncts by input splitting if they have few enough inputs: then the report has
-/// the answer, and the result is true. Throws deadline_passed.
+/// Settles the open disjuncts by input splitting if they have few enough free inputs: then the report has the answer and
+/// the result is true. False: it was not tried, or without success. Throws deadline_passed.
 template <class M, class A, Network Net>
 [[nodiscard]] bool search_inputs(parameters<Net> const& weights, problem const& asked, specification const& spec,
                                  std::span<std::size_t const> open, verify_options const& options,
@@ -274,8 +335,9 @@ template <class M, class A, Network Net>
   using search = input_search<Net, M, A>;
   if (open.empty() || !search::suits(spec, open)) return false;
   detail::stopwatch const watch(report.search_seconds);
-  report.answer = search(weights, asked, spec, open, options, confirm, end).run(report);
-  return true;
+  auto const answer = search(weights, asked, spec, open, options, confirm, end).run(report);
+  if (answer) report.answer = *answer;
+  return answer.has_value();
 }
 
 }  // namespace hull

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The work list of input splitting: boxes of disjuncts, last in, first out, and bounds of hidden neurons that they share.
+// The work list of input splitting: boxes of disjuncts, last in, first out, and bounds of hidden neurons that they
+// share.
 #pragma once
 
 #include <algorithm>
@@ -16,7 +17,8 @@ namespace hull {
 struct input_domain final {
   std::uint32_t disjunct = 0;
   std::uint32_t known = ~std::uint32_t{0};  // bounds of hidden neurons over a box around this one, in known_bounds
-  double bound = 0;                         // lower bound of the constraint nearest to proof, over a box around this one
+  double bound = 0;  // lower bound of the constraint nearest to proof, over a box around this one
+  std::uint32_t leaf = 0;  // its node in the disjunct's proof, where one is wanted
 };
 
 /// Domains and their ranges. Depth first keeps the list short: about one round of boxes for each level of the tree.
@@ -63,8 +65,8 @@ class input_domains final {
   std::vector<input_range> ranges_;  // [domain, stride]
 };
 
-/// Lists of floats that several domains share, counted. When the budget is used up there are none to be had, which costs
-/// time, never a domain.
+/// Lists of floats that several domains share, counted. When the budget is used up there are none to be had, which
+/// costs time, never a domain.
 class known_bounds final {
  public:
   static constexpr std::uint32_t none = ~std::uint32_t{0};

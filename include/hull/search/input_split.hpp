@@ -34,11 +34,11 @@ namespace detail {
 
 }  // namespace detail
 
-/// Cuts the coordinate with the largest (|A_i| + share * max |A|) times width. The first term is what the row's bound loses
-/// to that coordinate ("smart branching", Wang et al. 2018, ReluVal, section 4.3, with the slopes of CROWN for gradients);
-/// the second stands for what the row does not see, the looseness of its relaxations, which wide coordinates cause.
-/// On ACAS Xu the first term alone takes up to 50 times as many boxes, the width alone up to 40 times.
-/// `slopes`: A [ranges] of the row nearest to proof. Cost: linear in the number of ranges.
+/// Cuts the coordinate with the largest (|A_i| + share * max |A|) times width. The first term is what the row's bound
+/// loses to that coordinate ("smart branching", Wang et al. 2018, ReluVal, section 4.3, with the slopes of CROWN for
+/// gradients); the second stands for what the row does not see, the looseness of its relaxations, which wide
+/// coordinates cause. On ACAS Xu the first term alone takes up to 50 times as many boxes, the width alone up to 40
+/// times. `slopes`: A [ranges] of the row nearest to proof. Cost: linear in the number of ranges.
 [[nodiscard]] inline input_cut choose_cut(std::span<input_range const> ranges, std::span<float const> slopes) {
   constexpr double share = 0.1;
   double steepest = 0;

@@ -10,6 +10,7 @@
 #include <span>
 #include <vector>
 
+#include <hull/net/parameters.hpp>
 #include <hull/propagate/known_heads.hpp>
 #include <hull/search/input_domains.hpp>
 #include <hull/search/input_split.hpp>
@@ -21,10 +22,11 @@ namespace hull {
 /// What bounding told about a domain.
 struct input_outcome final {
   bool refuted = false;
-  double bound = 0;           // of the constraint nearest to proof
-  input_cut cut;              // where to split; not if refuted
-  double value = 0;           // of the worst constraint at the best point tried, relative to its terms; at most 0: sat
-  std::vector<double> point;  // its free coordinates
+  double bound = 0;            // of the constraint nearest to proof
+  std::size_t constraint = 0;  // one that is refuted
+  input_cut cut;               // where to split; not if refuted
+  double value = 0;            // of the worst constraint at the best point tried, relative to its terms; at most 0: sat
+  std::vector<double> point;   // its free coordinates
 };
 
 /// The coordinates of a disjunct's box that are not single points.
@@ -36,7 +38,8 @@ class input_worker final {
  public:
   using heads = known_heads<Net>;
 
-  input_worker(parameters<Net> const& weights, verify_options const& options, deadline const& end, std::size_t row_bytes)
+  input_worker(parameters<Net> const& weights, verify_options const& options, deadline const& end,
+               std::size_t row_bytes)
       : machine_(weights), attacker_(weights), bounds_(machine_, row_bytes), points_(attacker_, 0) {
     bounds_.intersect_hidden(options.intersect_hidden);
     bounds_.stop_at(end);
@@ -52,11 +55,7 @@ class input_worker final {
              std::span<input_outcome> outcomes) {
     std::size_t const count = part.last - part.first;
     load(spec, free, round, part);
-    bounds_.run(views_, hidden_bounds::crown, {}, [&]<std::size_t K>(network_state<Net>& state) {
-      if constexpr (heads::plan.offset[K] != heads::nowhere) {
-        machine_.template narrow<stage<Net, K>>(state, known.subspan(part.first, count), heads::plan.offset[K]);
-      }
-    });
+    bounds_.run(views_, hidden_bounds::crown, {}, known.subspan(part.first, count));
     bound_rows(spec, free, round, part, outcomes);
     for_each_stage<1, stage_count<Net>>([&]<std::size_t K> {
       if constexpr (heads::plan.offset[K] != heads::nowhere) {
@@ -69,12 +68,15 @@ class input_worker final {
     try_points(spec, free, round, part, outcomes);
   }
 
-  [[nodiscard]] std::size_t planned_bytes(std::size_t boxes) const { return bounds_.plan(boxes) + points_.plan(2 * boxes); }
+  [[nodiscard]] std::size_t planned_bytes(std::size_t boxes) const {
+    return bounds_.plan(boxes) + points_.plan(2 * boxes);
+  }
   [[nodiscard]] std::size_t peak_bytes() { return machine_.memory().peak() + attacker_.memory().peak(); }
 
  private:
   /// Fills the boxes of the batch; coordinates that are single points come from the disjunct.
-  void load(specification const& spec, std::span<free_coordinates const> free, input_domains const& round, row_range part) {
+  void load(specification const& spec, std::span<free_coordinates const> free, input_domains const& round,
+            row_range part) {
     std::size_t const count = part.last - part.first;
     boxes_.resize(std::max(boxes_.size(), count));
     views_.clear();
@@ -108,7 +110,11 @@ class input_worker final {
         std::size_t const d = round[i].disjunct;
         double const lower = rows.bound[r];
         bool const valid = lower < std::numeric_limits<double>::infinity();  // as in propagation: NaN says nothing
-        if (valid && refutes(lower, *forms_[done + r].form)) outcomes[i].refuted = true;
+        if (valid && refutes(lower, *forms_[done + r].form)) {
+          outcomes[i].refuted = true;
+          outcomes[i].constraint =
+              static_cast<std::size_t>(forms_[done + r].form - spec.disjuncts[d].constraints.data());
+        }
         if (!best_[rows.box[r]].empty() && !(valid && lower > outcomes[i].bound)) continue;
         if (valid) outcomes[i].bound = lower;
         auto& slopes = best_[rows.box[r]];

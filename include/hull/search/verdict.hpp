@@ -13,6 +13,8 @@
 
 namespace hull {
 
+struct certificate;  // search/certificate.hpp
+
 /// VNN-COMP's words: `unsat` the property holds, `sat` it has a counterexample.
 enum class verdict { unsat, sat, unknown, timeout };
 
@@ -49,6 +51,7 @@ struct verify_options final {
   std::size_t steps = 60;     // gradient steps from each
   std::function<void(search_progress const&)> progress = {};  // called about twice a second
   std::atomic<bool> const* interrupt = nullptr;               // once true, verify() ends soon, as if time were up
+  certificate* proof = nullptr;  // where to leave the proof of `unsat`; null: none is wanted
 };
 
 /// Decides whether inputs are a counterexample; the tool's own evaluation in double against the specification.

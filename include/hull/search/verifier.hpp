@@ -14,6 +14,7 @@
 #include <hull/propagate/propagation.hpp>
 #include <hull/search/attack.hpp>
 #include <hull/search/bab.hpp>
+#include <hull/search/certificate.hpp>
 #include <hull/search/engine.hpp>
 #include <hull/search/input_bab.hpp>
 #include <hull/search/problem.hpp>
@@ -34,6 +35,10 @@ class verifier final : public engine {
     end.watch(options.interrupt);
     verify_report report;
     report.margins.assign(asked.rows.size(), -std::numeric_limits<double>::infinity());
+    if (options.proof != nullptr) {
+      options.proof->hints.clear();
+      options.proof->disjuncts.assign(asked.disjuncts(), {});
+    }
 
     std::vector<std::size_t> open(asked.disjuncts());
     std::iota(open.begin(), open.end(), std::size_t{0});
@@ -42,7 +47,9 @@ class verifier final : public engine {
       if (options.method != bound_method::crown) prove(asked, open, hidden_bounds::interval, options, end, report);
       if (attack_all(spec, open, 2, options, confirm, end, report)) return report;
       if (options.method != bound_method::interval) prove(asked, open, hidden_bounds::crown, options, end, report);
-      if (attack_all(spec, open, options.restarts, options, confirm, end, report)) return report;
+      // where a search follows, it attacks again what alpha-CROWN leaves open
+      std::size_t const restarts = branches(options) ? std::min<std::size_t>(8, options.restarts) : options.restarts;
+      if (attack_all(spec, open, restarts, options, confirm, end, report)) return report;
       if (options.method == bound_method::alpha_crown) prove(asked, open, hidden_bounds::alpha_crown, options, end, report);
       if (branches(options) && search_inputs<M, A>(weights_, asked, spec, open, options, confirm, end, report)) return report;
       if (branches(options) && branch(asked, spec, open, options, confirm, end, report)) return report;
@@ -165,7 +172,11 @@ class verifier final : public engine {
       report.domains += boxes.size();
       for (std::size_t i = 0; i < forms.size(); ++i) {
         report.margins[numbers[i]] = std::max(report.margins[numbers[i]], lower[i]);
-        if (refutes(lower[i], *forms[i].form)) refuted[asked.rows[numbers[i]].disjunct] = 1;
+        if (!refutes(lower[i], *forms[i].form)) continue;
+        std::size_t const d = asked.rows[numbers[i]].disjunct;
+        refuted[d] = 1;
+        if (options.proof == nullptr) continue;
+        options.proof->disjuncts[d].tree.refute(proof_tree::root, numbers[i] - asked.first_row[d]);
       }
       first = last;
     }
@@ -186,7 +197,10 @@ class verifier final : public engine {
     for (std::size_t first = 0, last = 0; first < open.size(); first = last) {
       while (last < open.size() && asked.disjunct_box[open[last]] == asked.disjunct_box[open[first]]) ++last;
       std::vector<std::size_t> some(open.begin() + static_cast<std::ptrdiff_t>(first), open.begin() + static_cast<std::ptrdiff_t>(last));
-      if (search.run(some, report) == search_end::counterexample) return true;
+      auto const attack_open = [&](std::span<std::size_t const> those) {
+        return attack_all(spec, those, options.restarts, options, confirm, end, report);
+      };
+      if (search.run(some, report, attack_open) == search_end::counterexample) return true;
       left.insert(left.end(), some.begin(), some.end());
     }
     open = std::move(left);

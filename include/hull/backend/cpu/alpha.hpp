@@ -109,9 +109,17 @@ void relax_free_rows(row_block const& rows, stage_state const& s, free_columns c
       });
       double value = total(sums[0]), slack = total(sums[1]);
       detail::for_splits(p, f, r, [&](std::size_t q, std::size_t i) {
-        float const x = p.held[q], beta = p.beta[q];
+        float const x = p.held[q];
         line_arrays const& lines = p.split_sign[q] > 0 ? f.above : f.below;
         auto const constraint = detail::constraint_of(f, i, p.split_sign[q]);
+        if (p.beta[q] < 0) {  // not chosen yet: the one that leaves the row's coefficient as it was before the split
+          bool const positive = x >= 0;
+          float const before = positive ? low.slope(i, alpha[i]) : high.slope(i, alpha[i]);
+          float const now = positive ? lines.lower_slope[i] : lines.upper_slope[i];
+          float const start = x * (before - now) / constraint.slope;
+          p.beta[q] = start > 0 && std::isfinite(start) ? start : 0;
+        }
+        float const beta = p.beta[q];
         std::size_t const c = f.column[i];
         row[c] = x;
         out[c] = x * (x >= 0 ? lines.lower_slope[i] : lines.upper_slope[i]) + beta * constraint.slope;

@@ -3,7 +3,7 @@
 // of rows, nor on blocking or threads. That is what makes bounds equal to the bit for every chunk size, and it is why
 // this is not a library's product: those choose kernels, and so orders, by the shape of the operands.
 //
-// One element is  sum over blocks of 64 terms of (chain of fused multiply-adds), blocks added in order.
+// One element is  sum over blocks of 32 terms of (chain of fused multiply-adds), blocks added in order.
 #pragma once
 
 #include <algorithm>
@@ -20,7 +20,7 @@ inline constexpr std::size_t lanes = simd_bytes / sizeof(float);
 // aligned(4): operands need no alignment
 using vec [[gnu::vector_size(simd_bytes), gnu::aligned(4), gnu::may_alias]] = float;
 
-inline constexpr std::size_t chain = 64;                             // terms summed in one register
+inline constexpr std::size_t chain = 32;                             // terms summed in one register
 inline constexpr std::size_t panel = 2 * lanes;                      // columns of a packed panel
 inline constexpr std::size_t tile_rows = lanes == 16 ? 12 : 6;       // rows of a register tile
 inline constexpr std::size_t block_terms = 256;                      // rows of W packed at a time, a multiple of `chain`

@@ -8,6 +8,7 @@
 
 #include <hull/backend/cpu/lanes.hpp>
 #include <hull/backend/cpu/parallel.hpp>
+#include <hull/backend/cpu/product.hpp>
 #include <hull/backend/cpu/sparse.hpp>
 #include <hull/net/parameters.hpp>
 #include <hull/propagate/rounding_error.hpp>
@@ -95,12 +96,30 @@ inline void compact(stage_state& s, std::size_t batch) {
       s.upper_shift[to] = s.upper_shift[from];
       s.lower_far[to] = s.lower_far[from];
       s.upper_far[to] = s.upper_far[from];
-      s.error[to] = s.error[from];
       s.reach[to] = s.radius[from];
       reach += s.radius[from];
     }
     s.total_spread[b] = spread;
     s.floor[b] = 2 * float_floor * reach;  // one underflow of A * slope per column
+  }
+}
+
+/// What rounding can cost each live column per unit of |A|: in A * slope, in the head's backward product, and in sums of
+/// shifts. The terms of a product that come late in it meet fewer roundings than the first: c % chain fewer in their own
+/// chain, one fewer for each chain added before.
+template <class S, class R>
+void find_errors(stage_state& s, std::size_t batch, std::size_t roundings) {
+  constexpr bool ordered = HeadOf<typename S::head, linear_head>;
+  double const sum_error = gamma_sum(S::size);
+  for (std::size_t c = 0; c < s.live_count; ++c) {
+    double const product_error = gamma(ordered ? roundings - c % chain - c / chain : roundings, unit_float);
+    for (std::size_t b = 0; b < batch; ++b) {
+      std::size_t const at = b * s.live_count + c;
+      double const steep = std::max(std::fabs(s.lower_slope[at]), std::fabs(s.upper_slope[at]));
+      double const far = std::max(std::fabs(s.lower_far[at]), std::fabs(s.upper_far[at]));
+      double const error = steep * s.reach[at] * (product_error + 2 * unit_float) + sum_error * far;
+      s.error[at] = R::outward ? up::from_double(1.001 * error) : 0.0f;
+    }
   }
 }
 
@@ -110,8 +129,6 @@ template <class S, class R, class Parameters>
 void relax_stage(Parameters const& weights, operands<S, stage_state const*> const& x, stage_state& s, std::size_t batch,
                  std::size_t roundings) {
   constexpr std::size_t n = S::size;
-  double const product_error = gamma(roundings, unit_float);
-  double const sum_error = gamma_sum(n);
   parallel_ranges(n, 32, 32 * batch, [&](std::size_t first, std::size_t last) {
     for (std::size_t b = 0; b < batch; ++b) {
       for (std::size_t i = first; i < last; ++i) {
@@ -132,25 +149,22 @@ void relax_stage(Parameters const& weights, operands<S, stage_state const*> cons
         if constexpr (R::outward) {
           s.lower_shift[at] = down::from_double(shift(around.lower) - doubt(around.lower));
           s.upper_shift[at] = up::from_double(shift(around.upper) + doubt(around.upper));
-          double const steep = std::max(std::fabs(around.lower.slope), std::fabs(around.upper.slope));
           double const turn = std::fabs(static_cast<double>(around.upper.slope) - static_cast<double>(around.lower.slope));
           double const gap = far_gap(around, domain, origin) * (1 + 16 * unit_double) + turn * error;
           s.lower_far[at] = up::from_double(up::add(static_cast<double>(s.upper_shift[at]), gap));
           s.upper_far[at] = down::from_double(down::sub(static_cast<double>(s.lower_shift[at]), gap));
-          double const far = std::max(std::fabs(s.lower_far[at]), std::fabs(s.upper_far[at]));
-          s.error[at] = up::from_double(1.001 * (steep * s.radius[at] * (product_error + 2 * unit_float) + sum_error * far));
         } else {
           s.lower_shift[at] = static_cast<float>(shift(around.lower));
           s.upper_shift[at] = static_cast<float>(shift(around.upper));
           double const gap = far_gap(around, domain, origin);
           s.lower_far[at] = static_cast<float>(s.upper_shift[at] + gap);
           s.upper_far[at] = static_cast<float>(s.lower_shift[at] - gap);
-          s.error[at] = 0;
         }
       }
     }
   });
   compact(s, batch);
+  find_errors<S, R>(s, batch, roundings);
   for (std::size_t b = 0; b < batch; ++b) {
     double spread = 0;
     for (stage_state const* one : x) spread += one->total_spread[b];
