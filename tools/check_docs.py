@@ -33,7 +33,7 @@ reader = (include / "io" / "onnx.hpp").read_text(encoding="utf-8")
 translated = set(re.findall(r'\{"([A-Z]\w*)", translate_\w+\}', reader))
 compare("ONNX operator", translated, set(re.findall(r"`([A-Z]\w*)`", " ".join(columns))) | {"Pad"})
 
-fold = (include / "io" / "onnx" / "fold.hpp").read_text(encoding="utf-8")
+fold = "".join((include / "io" / "onnx" / f"{name}.hpp").read_text(encoding="utf-8") for name in ("fold", "fold_arithmetic"))
 folded = set(re.findall(r'\{"([A-Z]\w*)",\s*(?:fold_\w+\}|same\}|\{\[)', fold))
 listed = set(re.findall(r"`([A-Z]\w*)`", constants.split("## Everything else")[0])) - {"Outward", "Pad"}
 compare("operator on constants", folded - translated, listed)

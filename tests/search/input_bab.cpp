@@ -40,6 +40,23 @@ linear_constraint form(std::vector<term> outputs, double constant, bool strict =
 }
 specification specified(std::vector<disjunct> cases) { return {2, 2, std::move(cases), "test"}; }
 
+// clang-format off
+constexpr auto inputs = Input<4>;
+constexpr auto a = inputs >> Linear<"a", 1>;
+constexpr auto b = inputs >> Linear<"b", 1>;
+constexpr auto c = inputs >> Linear<"c", 1>;
+constexpr auto a_sum = (a >> Linear<"a1", 1> >> Relu) + (a >> Linear<"a2", 1>);
+constexpr auto b_sum = ((b >> Linear<"b1", 1> >> Relu) + (b >> Linear<"b2", 1>)) >> Linear<"b3", 1>;
+constexpr auto c_sum = (c >> Linear<"c1", 1> >> Relu) + (c >> Linear<"c2", 1>);
+constexpr auto wide = inputs >> Linear<"w1", 32> >> Relu >> Linear<"w2", 32> >> Relu >> Linear<"w3", 1> >> Linear<"w4", 2>;
+/// Rows without terms over the inputs take more room than rows with them: places are given first fit.
+struct sums final
+    : decltype(wide + ((((a_sum + b_sum) >> Linear<"d", 1> >> Relu) + c_sum) >> Linear<"e", 2>)) {};
+// clang-format on
+constexpr std::size_t last_stage = stage_count<sums> - 1;
+static_assert(plan_coefficients<sums>(last_stage, true, false).width >
+              plan_coefficients<sums>(last_stage, true, true).width);
+
 bool holds(specification const& spec, std::span<double const> x) {
   std::vector<long double> const at(x.begin(), x.end());
   auto const y = evaluate<triangle>(numbers(), at).back().data;
@@ -254,4 +271,17 @@ TEST_CASE("shared bounds are counted") {
   CHECK(pool.take() == known_bounds::none);
   pool.drop(a);
   CHECK(pool.take() == a);
+}
+
+TEST_CASE("a byte budget of nothing leaves room for rows of every kind") {
+  parameters<sums> const weights(random_parameters<sums>(1));
+  cpu::machine<sums, Outward> machine(weights);
+  propagation<sums, cpu::machine<sums, Outward>> bounds(machine, 0);
+  box_type const box(4, {-1, 1});
+  box_view const view = &box;
+  bounds.run({&view, 1}, hidden_bounds::crown);
+  linear_constraint const plain = form({{0, 1}}, 0), mixed{{{1, 1}}, {{2, 1}}, 0, false};
+  std::vector<row_form> const forms(40, row_form{0, &plain}), others(40, row_form{0, &mixed});
+  CHECK(bounds.lower_bounds(forms).size() == 40);
+  CHECK(bounds.lower_bounds(others).size() == 40);
 }

@@ -9,8 +9,10 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
+#include <functional>
 #include <limits>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include <hull/core/deadline.hpp>
@@ -57,6 +59,11 @@ class row_climber final {
 
   /// Bytes that all chunks stay within.
   void row_budget(std::size_t bytes) { row_bytes_ = bytes; }
+
+  /// Told of every hidden row whose parameters gave the bound that its neuron keeps: node of the expression, element,
+  /// side, parameters of the stages before it.
+  using row_witness = std::function<void(std::size_t node, std::size_t element, bool upper, std::span<float const>)>;
+  void tell(row_witness witness) { witness_ = std::move(witness); }
 
   /// Room for the free columns, from the machine's memory.
   void carve() {
@@ -164,6 +171,12 @@ class row_climber final {
     std::vector<char> done;          // [r]
   };
 
+  /// The best parameters of a hidden row so far.
+  struct kept_row {
+    double bound = -std::numeric_limits<double>::infinity();
+    std::vector<float> alpha;
+  };
+
   [[nodiscard]] static std::size_t scratch_floats() {
     std::size_t most = 0;
     for_each_stage<1, stage_count<Net>>([&]<std::size_t J> {
@@ -177,7 +190,7 @@ class row_climber final {
   }
   [[nodiscard]] static constexpr std::size_t row_bytes(std::size_t columns, std::size_t width, std::size_t splits, bool moments) {
     return (columns + (moments ? 3 : 1) * width + (moments ? 6 : 4) * splits) * sizeof(float) + 3 * sizeof(index_t) +
-           sizeof(float) + 3 * sizeof(double);
+           2 * sizeof(float) + 3 * sizeof(double);
   }
 
   [[nodiscard]] std::size_t columns(coefficient_plan<Net> const& layout) const {
@@ -224,6 +237,7 @@ class row_climber final {
       for (float* array : {p.beta_mean, p.beta_square}) std::fill_n(array, rows * p.splits, 0.0f);
     }
     std::fill_n(p.split_count, rows, index_t{0});
+    std::fill_n(p.pace, rows, 1.0f);
     work.id.resize(rows);
     for (std::size_t r = 0; r < rows; ++r) work.id[r] = r;
     work.best.assign(rows, -std::numeric_limits<double>::infinity());
@@ -290,6 +304,7 @@ class row_climber final {
     bool const better = bound > work.best[r];  // false for NaN
     work.since[r] = better ? 0 : work.since[r] + 1;
     if (better) work.best[r] = bound;
+    if (!better) work.parameters.pace[r] *= static_cast<float>(how.slow);
     if (work.since[r] >= how.patience) work.done[r] = 1;
     return better;
   }
@@ -326,11 +341,16 @@ class row_climber final {
       work.rows.sign[r] = r % 2 == 0 ? 1.0f : -1.0f;
       start(work.parameters.alpha + r * work.parameters.width, K - 1);
     }
+    std::vector<kept_row> kept(witness_ ? work.rows.count : 0);  // [number of the row]
     for (std::size_t step = 0; work.rows.count > 0; ++step) {
       machine_->template seed_neurons<S>(*state_, work.rows, work.a);
       evaluate<K - 1>(layout, work);
       machine_->template refine<S>(*state_, work.rows, true);
-      for (std::size_t r = 0; r < work.rows.count; ++r) improve(work, r, how);
+      for (std::size_t r = 0; r < work.rows.count; ++r) {
+        if (!improve(work, r, how) || kept.empty()) continue;
+        float const* const alpha = work.parameters.alpha + r * work.parameters.width;
+        kept[work.id[r]] = {work.best[r], {alpha, alpha + work.parameters.width}};
+      }
       for (std::size_t r = 0; r < work.rows.count; r += 2) {
         bool const settled = !all && !machine_->template gains<S>(*state_, work.rows.index[r]);
         work.done[r] = work.done[r + 1] = settled || (work.done[r] && work.done[r + 1]);
@@ -339,7 +359,24 @@ class row_climber final {
       update<K - 1>(layout, work, how, step);
       compact(work);
     }
+    for (std::size_t i = 0; i < kept.size(); ++i) {
+      auto const& s = state_->stage[K];
+      index_t const n = neurons[i / 2];
+      bool const upper = i % 2 == 1, settled = !all && !machine_->template gains<S>(*state_, n);
+      if (settled && (upper ? s.lower[n] >= 0 : s.upper[n] <= 0)) continue;  // this side decides nothing any more
+      bool const used = upper ? -kept[i].bound <= s.upper[n] : kept[i].bound >= s.lower[n];
+      if (used) witness_(S::info.pass ? graph<Net>::template inputs<S::info.head>[0] : S::info.head, n, upper, kept[i].alpha);
+    }
     machine_->memory().release(mark);
+  }
+
+  /// Takes row r back to the best that was found, at rest.
+  static void restart(workspace& work, std::size_t r, form_task const& task) {
+    auto const& p = work.parameters;
+    std::copy_n(task.alpha, p.width, p.alpha + r * p.width);
+    std::fill_n(p.alpha_mean + r * p.width, p.width, 0.0f);
+    std::fill_n(p.beta_mean + r * p.splits, p.splits, 0.0f);
+    if (task.beta != nullptr) std::copy_n(task.beta, task.splits.size(), p.beta + r * p.splits);
   }
 
   /// Parameters and splits of a task, to row r.
@@ -350,7 +387,7 @@ class row_climber final {
     for (std::size_t q = 0; q < task.splits.size(); ++q) {
       p.split_parameter[r * p.splits + q] = task.splits[q].parameter;
       p.split_sign[r * p.splits + q] = task.splits[q].sign;
-      p.beta[r * p.splits + q] = task.beta == nullptr ? 0.0f : task.beta[q];
+      p.beta[r * p.splits + q] = task.beta == nullptr ? unset_beta : task.beta[q];
     }
   }
 
@@ -379,6 +416,7 @@ class row_climber final {
             if (task.beta != nullptr) std::copy_n(p.beta + r * splits, task.splits.size(), task.beta);
           }
         }
+        if (how.slow < 1 && work.since[r] > 0) restart(work, r, task);
         if (task.bound > task.goal || stop) work.done[r] = 1;
         if (work.done[r]) ended(work.id[r], row_view<Net>{state_, &free_, &work.a, r});
         going += work.done[r] ? 0 : 1;
@@ -394,6 +432,7 @@ class row_climber final {
   network_state<Net>* state_;
   free_state<Net> free_;
   std::size_t row_bytes_ = std::size_t{256} << 20;
+  row_witness witness_;
   deadline end_;
 };
 

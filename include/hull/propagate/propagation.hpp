@@ -208,7 +208,9 @@ class propagation final {
   [[nodiscard]] static std::size_t least_row_bytes() {
     std::size_t width = 0;
     for (std::size_t k = 0; k <= last; ++k) {
-      width = std::max({width, plan_coefficients<Net>(k, false, false).width, plan_coefficients<Net>(k, true, true).width});
+      // first fit: a plan with fewer buffers is not always the narrower one
+      width = std::max({width, plan_coefficients<Net>(k, false, false).width, plan_coefficients<Net>(k, true, false).width,
+                        plan_coefficients<Net>(k, true, true).width});
     }
     return row_group * bytes_per_row(width) + scratch_floats<last>() * sizeof(float) + rounding_bytes;
   }

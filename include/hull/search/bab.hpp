@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstddef>
 #include <limits>
 #include <span>
@@ -16,6 +17,7 @@
 #include <hull/core/deadline.hpp>
 #include <hull/propagate/propagation.hpp>
 #include <hull/search/attack.hpp>
+#include <hull/search/branch_recorder.hpp>
 #include <hull/search/frontier.hpp>
 #include <hull/search/problem.hpp>
 #include <hull/search/split.hpp>
@@ -45,9 +47,14 @@ class branch_and_bound final {
   branch_and_bound(M& machine, A& attacker, problem const& asked, specification const& spec, verify_options const& options,
                    confirm_function const& confirm, deadline const& end, branch_options const& how = {})
       : all_(machine, row_bytes(options)), machine_(&machine), search_(attacker, std::size_t{16} << 20), asked_(&asked),
-        spec_(&spec), options_(&options), confirm_(&confirm), end_(end), how_(how) {
+        spec_(&spec), options_(&options), confirm_(&confirm), end_(end), how_(how), proof_(options.proof) {
     all_.intersect_hidden(options.intersect_hidden);
     all_.stop_at(end_);
+    if (proof_.wanted()) {
+      all_.climber().tell([this](std::size_t node, std::size_t element, bool upper, std::span<float const> alpha) {
+        proof_.bounded(node, element, upper, alpha);
+      });
+    }
   }
 
   /// Settles `open`, disjuncts over one box; those that are refuted leave the list. Throws deadline_passed.
@@ -63,6 +70,7 @@ class branch_and_bound final {
       ~facts() { report->peak_bytes = std::max(report->peak_bytes, self->machine_->memory().peak() + frontier); }
     } facts{this, &report};
     all_.run({&box_, 1}, hidden_bounds::alpha_crown, how_.root);
+    proof_.begin(all_.state(), all_.climber().free());
     ++report.domains;
     climb_root(open, report);
     if (open.empty()) return search_end::refuted;
@@ -154,7 +162,10 @@ class branch_and_bound final {
       for (std::size_t i = 0; i < count; ++i) {
         order[i] = i;
         report.margins[first + i] = std::max(report.margins[first + i], tasks[i].bound);
-        refuted = refuted || refutes(tasks[i].bound, *tasks[i].form);
+        if (!refuted && refutes(tasks[i].bound, *tasks[i].form)) {
+          refuted = true;
+          proof_.root(d, i, {tasks[i].alpha, width});
+        }
       }
       if (refuted) continue;
       still.push_back(d);
@@ -174,6 +185,7 @@ class branch_and_bound final {
   }
 
   void open_roots(std::vector<std::size_t> const& open, frontier& queue) {
+    proof_.open(open);
     for (std::size_t t = 0; t < open.size(); ++t) {
       auto& store = queue.store();
       index_t const slot = store.add();
@@ -247,16 +259,17 @@ class branch_and_bound final {
     all_.climber().climb(tasks, ascent{.steps = 0}, [](std::size_t, row_view<Net> const&) {});
     for (std::size_t i = 0; i < trials.size();) {
       std::size_t const d = trials[i].domain;
+      double const before = queue.store().worst[taken[d]];
       index_t best = trials[i].parameter;
-      double best_low = -std::numeric_limits<double>::infinity(), best_high = best_low;
+      double best_gain = -1;
       for (; i < trials.size() && trials[i].domain == d; ++i) {
-        // a child that is proved is as good as it gets
-        double const a = std::min(tasks[2 * i].bound, 0.0), b = std::min(tasks[2 * i + 1].bound, 0.0);
-        double const low = std::min(a, b), high = std::max(a, b);
-        if (low > best_low || (low == best_low && high > best_high)) {
+        // a child that is proved is as good as it gets; the product wants progress in both
+        double const least = 1e-4 * std::fabs(before);
+        double const a = std::max(std::min(tasks[2 * i].bound, 0.0) - before, least);
+        double const b = std::max(std::min(tasks[2 * i + 1].bound, 0.0) - before, least);
+        if (a * b > best_gain) {
           best = trials[i].parameter;
-          best_low = low;
-          best_high = high;
+          best_gain = a * b;
         }
       }
       parents.push_back(taken[d]);
@@ -273,6 +286,8 @@ class branch_and_bound final {
         index_t const node = queue.tree().add(queue.store().node[parents[i]], {parameters[i], sign});
         requests.push_back({parents[i], node});
       }
+      proof_.split(queue.store().target[parents[i]], queue.store().node[parents[i]], requests[2 * i].node,
+                   requests[2 * i + 1].node, parameters[i]);
     }
     report.domains += requests.size();
     bound_domains(queue, requests, how_.child, [&](std::size_t i, settled_domain& one) {
@@ -371,6 +386,10 @@ class branch_and_bound final {
       one.bound[t] = tasks[number].bound;
       if (refutes(tasks[number].bound, *tasks[number].form)) {
         one.refuted = true;
+        auto const& request = requests[who[number][0]];
+        std::size_t const target = store.target[request.from], row_number = rows_[target][t];
+        proof_.leaf(target, request.node, row_number - asked_->first_row[row(row_number).disjunct],
+                    {tasks[number].alpha, width}, {tasks[number].beta, one.splits.size()});
         double& least = proved_[store.target[requests[who[number][0]].from]];
         least = std::min(least, tasks[number].bound);
       }
@@ -429,6 +448,7 @@ class branch_and_bound final {
   std::vector<double> proved_;                  // [target] least bound of the domains that were closed
   bool collect_corners_ = false;
   std::vector<attack_point> corners_;
+  branch_recorder<Net> proof_;
 };
 
 }  // namespace hull

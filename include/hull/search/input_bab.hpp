@@ -337,6 +337,9 @@ template <class M, class A, Network Net>
   detail::stopwatch const watch(report.search_seconds);
   auto const answer = search(weights, asked, spec, open, options, confirm, end).run(report);
   if (answer) report.answer = *answer;
+  if (!answer && options.proof != nullptr) {
+    for (std::size_t const d : open) options.proof->disjuncts[d].tree = {};  // another search grows its own
+  }
   return answer.has_value();
 }
 

@@ -192,7 +192,8 @@ class machine final {
   void seed_neurons(network_state<Net> const& state, row_block const& rows, coefficient_views<Net> const& a) const {
     auto const& s = state.stage[S::number];
     // seeds are the weights themselves (one rounding if those are rounded); additions by other consumers round them
-    double const seed_error = gamma(operand_additions<S>() + 2, unit_float);
+    std::size_t const own = S::input_count == 1 ? additions<S>() : 0;
+    double const seed_error = gamma(operand_additions<S>() - own + 2, unit_float);
     for (std::size_t r = 0; r < rows.count; ++r) {
       std::size_t const at = rows.box[r] * S::size + rows.index[r];
       rows.value[r] = rows.sign[r] * s.origin[at];
@@ -411,10 +412,22 @@ class machine final {
   /// Lines, outputs and live columns of stage S from the intervals of its head.
   template <class S>
   void relax(network_state<Net>& state) const {
-    relax_stage<S, R>(*weights_, sources<S>(state), state.stage[S::number], state.batch, roundings<S>());
+    relax_stage<S, R>(*weights_, sources<S>(state), state.stage[S::number], state.batch, roundings<S>(), rounded<S>());
   }
 
  private:
+  /// Whether the coefficients of stage S's head are floats near the exact ones.
+  template <class S>
+  [[nodiscard]] bool rounded() const {
+    if constexpr (HeadOf<typename S::head, linear_head> || HeadOf<typename S::head, conv_head>) {
+      return weights_->template rounded<S::info.head>();
+    } else if constexpr (HeadOf<typename S::head, sparse_head>) {
+      return !S::head::exact;
+    } else {
+      return false;
+    }
+  }
+
   template <class S>
   static operands<S, stage_state const*> sources(network_state<Net> const& state) {
     operands<S, stage_state const*> x{};

@@ -104,30 +104,39 @@ inline void compact(stage_state& s, std::size_t batch) {
   }
 }
 
+/// Relative error of A * slope: none for the slopes of a stable ReLU.
+inline double slope_error(stage_state const& s, std::size_t at) {
+  auto const exact = [](float slope) { return slope == 0 || slope == 1; };
+  return exact(s.lower_slope[at]) && exact(s.upper_slope[at]) ? 0 : 1.001 * unit_float;
+}
+
 /// What rounding can cost each live column per unit of |A|: in A * slope, in the head's backward product, and in sums of
-/// shifts. The terms of a product that come late in it meet fewer roundings than the first: c % chain fewer in their own
-/// chain, one fewer for each chain added before.
+/// shifts. `roundings` are counted for all n columns in the worst order. In a Linear head the live ones make fewer chains,
+/// and terms that come late meet fewer roundings: c % chain fewer in their own chain, one fewer for each chain added before.
 template <class S, class R>
-void find_errors(stage_state& s, std::size_t batch, std::size_t roundings) {
+void find_errors(stage_state& s, std::size_t batch, std::size_t roundings, bool rounded) {
   constexpr bool ordered = HeadOf<typename S::head, linear_head>;
+  if constexpr (ordered) roundings -= product_additions(S::size) - product_additions(s.live_count);
   double const sum_error = gamma_sum(S::size);
+  double const weight_error = rounded ? 1.001 * unit_float : 0;
   for (std::size_t c = 0; c < s.live_count; ++c) {
     double const product_error = gamma(ordered ? roundings - c % chain - c / chain : roundings, unit_float);
     for (std::size_t b = 0; b < batch; ++b) {
       std::size_t const at = b * s.live_count + c;
       double const steep = std::max(std::fabs(s.lower_slope[at]), std::fabs(s.upper_slope[at]));
       double const far = std::max(std::fabs(s.lower_far[at]), std::fabs(s.upper_far[at]));
-      double const error = steep * s.reach[at] * (product_error + 2 * unit_float) + sum_error * far;
+      double const error = steep * s.reach[at] * (product_error + slope_error(s, at) + weight_error) + sum_error * far;
       s.error[at] = R::outward ? up::from_double(1.001 * error) : 0.0f;
     }
   }
 }
 
 /// Computes lines, output interval and live columns of a stage from the bounds of its head.
-/// Roundings: how many a coefficient meets in the head's backward product, sums with other consumers included.
+/// `roundings`: how many a coefficient meets in the head's backward product, sums with other consumers included;
+/// `rounded`: the head's coefficients are themselves rounded.
 template <class S, class R, class Parameters>
 void relax_stage(Parameters const& weights, operands<S, stage_state const*> const& x, stage_state& s, std::size_t batch,
-                 std::size_t roundings) {
+                 std::size_t roundings, bool rounded) {
   constexpr std::size_t n = S::size;
   parallel_ranges(n, 32, 32 * batch, [&](std::size_t first, std::size_t last) {
     for (std::size_t b = 0; b < batch; ++b) {
@@ -164,7 +173,7 @@ void relax_stage(Parameters const& weights, operands<S, stage_state const*> cons
     }
   });
   compact(s, batch);
-  find_errors<S, R>(s, batch, roundings);
+  find_errors<S, R>(s, batch, roundings, rounded);
   for (std::size_t b = 0; b < batch; ++b) {
     double spread = 0;
     for (stage_state const* one : x) spread += one->total_spread[b];

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+// Writes down the proof that branch and bound over kinks finds for the disjuncts of one box.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include <hull/net/fuse.hpp>
+#include <hull/ops/op.hpp>
+#include <hull/propagate/free.hpp>
+#include <hull/propagate/state.hpp>
+#include <hull/search/certificate.hpp>
+
+namespace hull {
+
+/// Without a certificate every call does nothing. Order of calls for a box: bounded(row) for hidden rows that were
+/// optimised, begin(), root() for disjuncts refuted there, open(), then split() and leaf() as the search goes on.
+/// Targets are disjuncts that stay open at the root; nodes are those of the search's split_tree, whose root is 0.
+template <Network Net>
+class branch_recorder final {
+ public:
+  explicit branch_recorder(certificate* proof) : proof_(proof) {}
+
+  [[nodiscard]] bool wanted() const { return proof_ != nullptr; }
+
+  void bounded(std::size_t node, std::size_t element, bool upper, std::span<float const> alpha) {
+    hints_.rows.push_back({static_cast<std::uint32_t>(node), static_cast<std::uint32_t>(element), upper,
+                           {alpha.begin(), alpha.end()}});
+  }
+
+  void begin(network_state<Net> const& state, free_state<Net> const& free) {
+    if (!wanted()) return;
+    hints_.parameters.clear();
+    for_each_stage<1, stage_count<Net>>([&]<std::size_t K> {
+      free_columns const& f = free.stage[K];
+      for (std::size_t i = 0; i < f.count; ++i) {
+        hints_.parameters.push_back({kink_of<K>(), static_cast<std::uint32_t>(state.stage[K].live[f.column[i]])});
+      }
+    });
+    proof_->hints.push_back(std::exchange(hints_, {}));
+    targets_.clear();
+    leaf_.clear();
+  }
+
+  void root(std::size_t disjunct, std::size_t constraint, std::span<float const> alpha) {
+    if (!wanted()) return;
+    own(disjunct).tree.refute(proof_tree::root, constraint, alpha);
+  }
+
+  void open(std::span<std::size_t const> disjuncts) {
+    if (!wanted()) return;
+    targets_.assign(disjuncts.begin(), disjuncts.end());
+    for (std::size_t const d : disjuncts) own(d);
+    leaf_.assign(1, proof_tree::root);
+  }
+
+  /// `first` and `second` are the children of `parent` with z >= 0 and with z <= 0.
+  void split(std::size_t target, std::size_t parent, std::size_t first, std::size_t second, std::size_t parameter) {
+    if (!wanted()) return;
+    std::uint32_t const children =
+        tree(target).split_kink(leaf_[parent], proof_->hints.back().parameters[parameter]);
+    leaf_.resize(std::max({leaf_.size(), first + 1, second + 1}));
+    leaf_[first] = children;
+    leaf_[second] = children + 1;
+  }
+
+  void leaf(std::size_t target, std::size_t node, std::size_t constraint, std::span<float const> alpha,
+            std::span<float const> beta) {
+    if (!wanted()) return;
+    std::vector<float> multipliers(beta.begin(), beta.end());
+    for (float& b : multipliers) b = b > 0 && std::isfinite(b) ? b : 0;
+    tree(target).refute(leaf_[node], constraint, alpha, multipliers);
+  }
+
+ private:
+  /// Node of the first kink in the tail of stage K.
+  template <std::size_t K>
+  static constexpr std::uint32_t kink_of() {
+    std::size_t found = 0;
+    stage<Net, K>::for_each_tail([&]<std::size_t I> {
+      if (found == 0 && Kinked<typename graph<Net>::template op<I>::element>) found = I;
+    });
+    return static_cast<std::uint32_t>(found);
+  }
+
+  disjunct_proof& own(std::size_t disjunct) {
+    disjunct_proof& one = proof_->disjuncts[disjunct];
+    one.hints = static_cast<std::uint32_t>(proof_->hints.size() - 1);
+    return one;
+  }
+  proof_tree& tree(std::size_t target) { return proof_->disjuncts[targets_[target]].tree; }
+
+  certificate* proof_;
+  proof_hints hints_;
+  std::vector<std::size_t> targets_;   // [target] disjunct
+  std::vector<std::uint32_t> leaf_;    // [node of the split tree] node of the target's proof
+};
+
+}  // namespace hull
