@@ -42,12 +42,12 @@ specification specified(std::vector<disjunct> cases) { return {2, 2, std::move(c
 
 // clang-format off
 constexpr auto inputs = Input<4>;
-constexpr auto a = inputs >> Linear<"a", 1>;
-constexpr auto b = inputs >> Linear<"b", 1>;
-constexpr auto c = inputs >> Linear<"c", 1>;
-constexpr auto a_sum = (a >> Linear<"a1", 1> >> Relu) + (a >> Linear<"a2", 1>);
-constexpr auto b_sum = ((b >> Linear<"b1", 1> >> Relu) + (b >> Linear<"b2", 1>)) >> Linear<"b3", 1>;
-constexpr auto c_sum = (c >> Linear<"c1", 1> >> Relu) + (c >> Linear<"c2", 1>);
+constexpr auto xa = inputs >> Linear<"a", 1>;
+constexpr auto xb = inputs >> Linear<"b", 1>;
+constexpr auto xc = inputs >> Linear<"c", 1>;
+constexpr auto a_sum = (xa >> Linear<"a1", 1> >> Relu) + (xa >> Linear<"a2", 1>);
+constexpr auto b_sum = ((xb >> Linear<"b1", 1> >> Relu) + (xb >> Linear<"b2", 1>)) >> Linear<"b3", 1>;
+constexpr auto c_sum = (xc >> Linear<"c1", 1> >> Relu) + (xc >> Linear<"c2", 1>);
 constexpr auto wide = inputs >> Linear<"w1", 32> >> Relu >> Linear<"w2", 32> >> Relu >> Linear<"w3", 1> >> Linear<"w4", 2>;
 /// Rows without terms over the inputs take more room than rows with them: places are given first fit.
 struct sums final

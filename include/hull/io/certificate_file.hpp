@@ -153,9 +153,14 @@ inline void put_tree(writer& out, proof_tree const& tree) {
         tree.refute(at, number, alpha, beta);
         continue;
       }
-      case proof_node::kind::input_split: children = tree.split_input(at, number, in.number<double>()); break;
-      case proof_node::kind::kink_split: children = tree.split_kink(at, {number, in.number<std::uint32_t>()}); break;
-      default: in.refuse("has a node of a kind that is not known; it is damaged");
+      case proof_node::kind::input_split:
+        children = tree.split_input(at, number, in.number<double>());
+        break;
+      case proof_node::kind::kink_split:
+        children = tree.split_kink(at, {number, in.number<std::uint32_t>()});
+        break;
+      default:
+        in.refuse("has a node of a kind that is not known; it is damaged");
     }
     open.push_back(children + 1);
     open.push_back(children);
@@ -298,7 +303,8 @@ inline void save_certificate(std::filesystem::path const& path, certificate cons
   expect(!failure, path.string() + ": cannot be written: " + failure.message());
 }
 
-[[nodiscard]] inline certificate load_certificate(std::filesystem::path const& path, certificate_subject const& subject) {
+[[nodiscard]] inline certificate load_certificate(std::filesystem::path const& path,
+                                                  certificate_subject const& subject) {
   return read_certificate(read_file(path, certificate_format::largest), path.string(), subject);
 }
 

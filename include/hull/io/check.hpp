@@ -26,10 +26,10 @@ namespace hull::io {
 
 struct check_report final {
   bool valid = false;
-  std::string reason;       // why not
-  std::size_t leaves = 0;   // that were proved
-  std::size_t boxes = 0;    // for which hidden values were bounded
-  std::size_t added = 0;    // leaves that `complete` had to cut
+  std::string reason;      // why not
+  std::size_t leaves = 0;  // that were proved
+  std::size_t boxes = 0;   // for which hidden values were bounded
+  std::size_t added = 0;   // leaves that `complete` had to cut
 };
 
 namespace check {
@@ -90,8 +90,10 @@ class checker final {
       }
     }
     for (disjunct_proof const& one : proof_->disjuncts) {
-      if (one.hints != disjunct_proof::no_hints && one.hints >= proof_->hints.size()) return "it lacks hints it refers to";
-      std::size_t const parameters = one.hints == disjunct_proof::no_hints ? 0 : proof_->hints[one.hints].parameters.size();
+      if (one.hints != disjunct_proof::no_hints && one.hints >= proof_->hints.size())
+        return "it lacks hints it refers to";
+      std::size_t const parameters =
+          one.hints == disjunct_proof::no_hints ? 0 : proof_->hints[one.hints].parameters.size();
       for (proof_node const& node : one.tree.nodes()) {
         if (!node.alpha.empty() && node.alpha.size() != parameters) return "a leaf has a wrong number of slopes";
         if (!std::all_of(node.alpha.begin(), node.alpha.end(), share)) return "a slope is not between 0 and 1";
@@ -185,16 +187,17 @@ class checker final {
     std::uint32_t const hints = proof_->disjuncts[one.disjunct].hints;
     auto const same = [&](task const& t) {
       return t.hints == hints && t.leaves.size() < most_leaves &&
-             std::equal(t.box.begin(), t.box.end(), box.begin(), box.end(), [](auto const& a, auto const& b) {
-               return a.lower == b.lower && a.upper == b.upper;
-             });
+             std::equal(t.box.begin(), t.box.end(), box.begin(), box.end(),
+                        [](auto const& a, auto const& b) { return a.lower == b.lower && a.upper == b.upper; });
     };
-    if (tasks_.empty() || !same(tasks_.back())) {
+    auto found = std::find_if(tasks_.rbegin(), tasks_.rend(), same);
+    if (found == tasks_.rend()) {
       if (tasks_.size() >= most_tasks) flush();
       if (!report_.reason.empty()) return;
       tasks_.push_back({hints, 0, std::move(box), {}});
+      found = tasks_.rbegin();
     }
-    tasks_.back().leaves.push_back(std::move(one));
+    found->leaves.push_back(std::move(one));
   }
 
   /// Proves the tasks at hand, side by side, and those that repair makes of them.
@@ -224,9 +227,10 @@ class checker final {
         report_.leaves += tasks_[i].leaves.size() - failed[i].size();
         ++report_.boxes;
         if (failed[i].empty()) continue;
-        if (!repair_ || tasks_[i].cuts >= most_cuts || report_.added >= most_added || !halve(tasks_[i], failed[i], next)) {
-          report_.reason = place(failed[i].front()) + "the constraint is not refuted (bound " +
-                           std::to_string(worst[i]) + ")";
+        if (!repair_ || tasks_[i].cuts >= most_cuts || report_.added >= most_added ||
+            !halve(tasks_[i], failed[i], next)) {
+          report_.reason =
+              place(failed[i].front()) + "the constraint is not refuted (bound " + std::to_string(worst[i]) + ")";
           break;
         }
       }
@@ -302,7 +306,8 @@ class checker final {
 /// Whether the certificate proves that no point satisfies the specification. Sound for the exact network on the model's
 /// numbers; for a tensor that is marked rounded, for all numbers that round to it. Throws hull::error for a model with
 /// an operator that the checker does not know. Cost: one CROWN pass for every box, one row for every leaf.
-[[nodiscard]] inline check_report check_certificate(model const& m, specification const& spec, certificate const& proof) {
+[[nodiscard]] inline check_report check_certificate(model const& m, specification const& spec,
+                                                    certificate const& proof) {
   auto& unchanged = const_cast<certificate&>(proof);  // without repair it is only read
   return check::checker(m, spec, unchanged, false, deadline()).run();
 }

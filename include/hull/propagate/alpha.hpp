@@ -190,7 +190,7 @@ class row_climber final {
   }
   [[nodiscard]] static constexpr std::size_t row_bytes(std::size_t columns, std::size_t width, std::size_t splits, bool moments) {
     return (columns + (moments ? 3 : 1) * width + (moments ? 6 : 4) * splits) * sizeof(float) + 3 * sizeof(index_t) +
-           2 * sizeof(float) + 3 * sizeof(double);
+           sizeof(float) + 3 * sizeof(double);
   }
 
   [[nodiscard]] std::size_t columns(coefficient_plan<Net> const& layout) const {
@@ -237,7 +237,6 @@ class row_climber final {
       for (float* array : {p.beta_mean, p.beta_square}) std::fill_n(array, rows * p.splits, 0.0f);
     }
     std::fill_n(p.split_count, rows, index_t{0});
-    std::fill_n(p.pace, rows, 1.0f);
     work.id.resize(rows);
     for (std::size_t r = 0; r < rows; ++r) work.id[r] = r;
     work.best.assign(rows, -std::numeric_limits<double>::infinity());
@@ -304,7 +303,6 @@ class row_climber final {
     bool const better = bound > work.best[r];  // false for NaN
     work.since[r] = better ? 0 : work.since[r] + 1;
     if (better) work.best[r] = bound;
-    if (!better) work.parameters.pace[r] *= static_cast<float>(how.slow);
     if (work.since[r] >= how.patience) work.done[r] = 1;
     return better;
   }
@@ -370,15 +368,6 @@ class row_climber final {
     machine_->memory().release(mark);
   }
 
-  /// Takes row r back to the best that was found, at rest.
-  static void restart(workspace& work, std::size_t r, form_task const& task) {
-    auto const& p = work.parameters;
-    std::copy_n(task.alpha, p.width, p.alpha + r * p.width);
-    std::fill_n(p.alpha_mean + r * p.width, p.width, 0.0f);
-    std::fill_n(p.beta_mean + r * p.splits, p.splits, 0.0f);
-    if (task.beta != nullptr) std::copy_n(task.beta, task.splits.size(), p.beta + r * p.splits);
-  }
-
   /// Parameters and splits of a task, to row r.
   static void load(workspace& work, std::size_t r, form_task const& task) {
     auto const& p = work.parameters;
@@ -416,7 +405,6 @@ class row_climber final {
             if (task.beta != nullptr) std::copy_n(p.beta + r * splits, task.splits.size(), task.beta);
           }
         }
-        if (how.slow < 1 && work.since[r] > 0) restart(work, r, task);
         if (task.bound > task.goal || stop) work.done[r] = 1;
         if (work.done[r]) ended(work.id[r], row_view<Net>{state_, &free_, &work.a, r});
         going += work.done[r] ? 0 : 1;

@@ -127,14 +127,12 @@ struct free_rows final {
   float* beta_mean = nullptr;         // [r, q]
   float* beta_square = nullptr;       // [r, q]
   float* held = nullptr;              // [r, q] for kernels
-  float* pace = nullptr;              // [r] factor of both rates
 
   constexpr void carve(arena& memory, std::size_t rows, bool moments) {
     alpha = memory.take<float>(rows * width);
     alpha_mean = memory.take<float>(moments ? rows * width : 0);
     alpha_square = memory.take<float>(moments ? rows * width : 0);
     split_count = memory.take<index_t>(rows);
-    pace = memory.take<float>(rows);
     split_parameter = memory.take<index_t>(rows * splits);
     for (float** array : {&split_sign, &beta, &held}) *array = memory.take<float>(rows * splits);
     for (float** array : {&beta_mean, &beta_square}) *array = memory.take<float>(moments ? rows * splits : 0);
@@ -144,7 +142,6 @@ struct free_rows final {
   void move(std::size_t to, std::size_t from) const {
     for (float* array : {alpha, alpha_mean, alpha_square}) std::copy_n(array + from * width, width, array + to * width);
     split_count[to] = split_count[from];
-    pace[to] = pace[from];
     std::copy_n(split_parameter + from * splits, splits, split_parameter + to * splits);
     for (float* array : {split_sign, beta, beta_mean, beta_square}) {
       std::copy_n(array + from * splits, splits, array + to * splits);
@@ -158,7 +155,6 @@ struct ascent final {
   double alpha_rate = 0.1;
   double beta_rate = 0.05;
   double decay = 0.98;        // of both rates in each step
-  double slow = 1;            // below 1: a step without a better bound is undone, and both rates of the row shrink by this
   std::size_t patience = 10;  // a row ends after so many steps without a better bound
 };
 

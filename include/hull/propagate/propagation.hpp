@@ -55,16 +55,9 @@ class propagation final {
   /// then fewer neurons need rows.
   void run(std::span<std::vector<input_range> const* const> boxes, hidden_bounds method, ascent const& how = {},
            std::span<float const* const> known = {}) {
-    for (auto const* box : boxes) {
-      expect(box->size() == graph<Net>::input_size, "propagation: a box has " + std::to_string(box->size()) +
-                                                        " ranges, the network has " +
-                                                        std::to_string(graph<Net>::input_size) + " inputs");
-    }
     bool const climbs = method == hidden_bounds::alpha_crown;
     expect(!climbs || boxes.size() == 1, "propagation: alpha-CROWN takes one box at a time");
-    machine_->reserve(plan(boxes.size(), method));
-    machine_->memory().release(0);
-    state_.carve(machine_->memory(), boxes.size());
+    begin(boxes, plan(boxes.size(), method));
     if (climbs) climber_.carve();
     climber_.row_budget(std::max(row_bytes_, row_climber<Net, M>::least_bytes() - row_climber<Net, M>::free_bytes()));
     machine_->load_boxes(state_, boxes);
@@ -79,6 +72,17 @@ class propagation final {
       }
       machine_->template relax<S>(state_);
       if (climbs) climber_.template collect<S>();
+    });
+  }
+
+  /// run() with `hidden_bounds::interval`, without the code of the other methods: for those who only need this one.
+  void run_intervals(std::span<std::vector<input_range> const* const> boxes) {
+    begin(boxes, plan(boxes.size()));
+    machine_->load_boxes(state_, boxes);
+    for_each_stage<1, stage_count<Net>>([&]<std::size_t K> {
+      end_.check();
+      machine_->template forward<stage<Net, K>>(state_);
+      machine_->template relax<stage<Net, K>>(state_);
     });
   }
 
@@ -171,6 +175,18 @@ class propagation final {
   }
 
  private:
+  /// Checks the boxes and makes room for their state.
+  void begin(std::span<std::vector<input_range> const* const> boxes, std::size_t bytes) {
+    for (auto const* box : boxes) {
+      expect(box->size() == graph<Net>::input_size, "propagation: a box has " + std::to_string(box->size()) +
+                                                        " ranges, the network has " +
+                                                        std::to_string(graph<Net>::input_size) + " inputs");
+    }
+    machine_->reserve(bytes);
+    machine_->memory().release(0);
+    state_.carve(machine_->memory(), boxes.size());
+  }
+
   static bool has_input_terms(std::span<row_form const> forms) {
     return std::any_of(forms.begin(), forms.end(), [](row_form const& f) { return !f.form->inputs.empty(); });
   }

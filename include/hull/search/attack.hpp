@@ -101,7 +101,7 @@ class attack final {
   std::vector<worst_form> gradients(specification const& spec, std::vector<attack_point> const& points) {
     std::vector<box_view> boxes;
     for (auto const& point : points) boxes.push_back(&point.at);
-    bounds_.run(boxes, hidden_bounds::interval);
+    bounds_.run_intervals(boxes);
 
     auto const& input = bounds_.state().stage[0];
     std::vector<worst_form> worst(points.size());

@@ -29,8 +29,8 @@ class branch_recorder final {
   [[nodiscard]] bool wanted() const { return proof_ != nullptr; }
 
   void bounded(std::size_t node, std::size_t element, bool upper, std::span<float const> alpha) {
-    hints_.rows.push_back({static_cast<std::uint32_t>(node), static_cast<std::uint32_t>(element), upper,
-                           {alpha.begin(), alpha.end()}});
+    hints_.rows.push_back(
+        {static_cast<std::uint32_t>(node), static_cast<std::uint32_t>(element), upper, {alpha.begin(), alpha.end()}});
   }
 
   void begin(network_state<Net> const& state, free_state<Net> const& free) {
@@ -62,8 +62,7 @@ class branch_recorder final {
   /// `first` and `second` are the children of `parent` with z >= 0 and with z <= 0.
   void split(std::size_t target, std::size_t parent, std::size_t first, std::size_t second, std::size_t parameter) {
     if (!wanted()) return;
-    std::uint32_t const children =
-        tree(target).split_kink(leaf_[parent], proof_->hints.back().parameters[parameter]);
+    std::uint32_t const children = tree(target).split_kink(leaf_[parent], proof_->hints.back().parameters[parameter]);
     leaf_.resize(std::max({leaf_.size(), first + 1, second + 1}));
     leaf_[first] = children;
     leaf_[second] = children + 1;
@@ -97,8 +96,8 @@ class branch_recorder final {
 
   certificate* proof_;
   proof_hints hints_;
-  std::vector<std::size_t> targets_;   // [target] disjunct
-  std::vector<std::uint32_t> leaf_;    // [node of the split tree] node of the target's proof
+  std::vector<std::size_t> targets_;  // [target] disjunct
+  std::vector<std::uint32_t> leaf_;   // [node of the split tree] node of the target's proof
 };
 
 }  // namespace hull

@@ -3,7 +3,8 @@
 // parameters of relaxations. docs/certificates.md says what is proved from it; io/check.hpp proves it again.
 //
 // Nothing in a certificate has to be believed. Whatever the splits are, their halves cover the set that was split; any
-// alpha in [0, 1] and any beta >= 0 gives a bound. A wrong certificate can fail to prove, it cannot prove what is wrong.
+// alpha in [0, 1] and any beta >= 0 gives a bound. A wrong certificate can fail to prove, it cannot prove what is
+// wrong.
 #pragma once
 
 #include <cstddef>

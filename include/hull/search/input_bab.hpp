@@ -97,7 +97,9 @@ class input_search final {
  private:
   static constexpr std::size_t part_boxes = 64;     // bounded together by one thread; small enough for its cache
   static constexpr std::size_t round_boxes = 1024;  // between two looks at the work list
-  static constexpr std::size_t row_bytes = std::size_t{1} << 20;
+  // rows of a chunk: few enough for the cache, but enough to be worth the packing of a wide layer's weights
+  static constexpr std::size_t row_bytes = std::max(
+      std::size_t{1} << 20, 1024 * sizeof(float) * plan_coefficients<Net>(stage_count<Net> - 1, true, true).width);
   static constexpr std::size_t few_coordinates = 6;  // up to here halves of boxes always beat halves of neurons' ranges
   static constexpr std::size_t trial = 20000;        // boxes that a search over more coordinates may take
   static constexpr std::size_t patience = 20000;     // boxes for a counterexample when `unsat` is out of reach
@@ -326,8 +328,8 @@ class input_search final {
   std::vector<std::size_t> order_;
 };
 
-/// Settles the open disjuncts by input splitting if they have few enough free inputs: then the report has the answer and
-/// the result is true. False: it was not tried, or without success. Throws deadline_passed.
+/// Settles the open disjuncts by input splitting if they have few enough free inputs: then the report has the answer
+/// and the result is true. False: it was not tried, or without success. Throws deadline_passed.
 template <class M, class A, Network Net>
 [[nodiscard]] bool search_inputs(parameters<Net> const& weights, problem const& asked, specification const& spec,
                                  std::span<std::size_t const> open, verify_options const& options,

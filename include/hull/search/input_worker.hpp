@@ -156,7 +156,7 @@ class input_worker final {
       }
       views_.push_back(&corners_[p]);
     }
-    points_.run(views_, hidden_bounds::interval);
+    points_.run_intervals(views_);
     for (std::size_t p = 0; p < views_.size(); ++p) {
       input_outcome& outcome = outcomes[tried_[p / 2]];
       std::size_t const d = round[tried_[p / 2]].disjunct;

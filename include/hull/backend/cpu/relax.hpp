@@ -113,11 +113,9 @@ inline double slope_error(stage_state const& s, std::size_t at) {
 /// What rounding can cost each live column per unit of |A|: in A * slope, in the head's backward product, and in sums of
 /// shifts. `roundings` are counted for all n columns in the worst order. In a Linear head the live ones make fewer chains,
 /// and terms that come late meet fewer roundings: c % chain fewer in their own chain, one fewer for each chain added before.
-template <class S, class R>
-void find_errors(stage_state& s, std::size_t batch, std::size_t roundings, bool rounded) {
-  constexpr bool ordered = HeadOf<typename S::head, linear_head>;
-  if constexpr (ordered) roundings -= product_additions(S::size) - product_additions(s.live_count);
-  double const sum_error = gamma_sum(S::size);
+inline void find_errors(stage_state& s, bool ordered, std::size_t batch, std::size_t roundings, bool rounded) {
+  if (ordered) roundings -= product_additions(s.size) - product_additions(s.live_count);
+  double const sum_error = gamma_sum(s.size);
   double const weight_error = rounded ? 1.001 * unit_float : 0;
   for (std::size_t c = 0; c < s.live_count; ++c) {
     double const product_error = gamma(ordered ? roundings - c % chain - c / chain : roundings, unit_float);
@@ -126,7 +124,7 @@ void find_errors(stage_state& s, std::size_t batch, std::size_t roundings, bool 
       double const steep = std::max(std::fabs(s.lower_slope[at]), std::fabs(s.upper_slope[at]));
       double const far = std::max(std::fabs(s.lower_far[at]), std::fabs(s.upper_far[at]));
       double const error = steep * s.reach[at] * (product_error + slope_error(s, at) + weight_error) + sum_error * far;
-      s.error[at] = R::outward ? up::from_double(1.001 * error) : 0.0f;
+      s.error[at] = up::from_double(1.001 * error);
     }
   }
 }
@@ -173,7 +171,11 @@ void relax_stage(Parameters const& weights, operands<S, stage_state const*> cons
     }
   });
   compact(s, batch);
-  find_errors<S, R>(s, batch, roundings, rounded);
+  if constexpr (R::outward) {
+    find_errors(s, HeadOf<typename S::head, linear_head>, batch, roundings, rounded);
+  } else {
+    std::fill_n(s.error, batch * s.live_count, 0.0f);
+  }
   for (std::size_t b = 0; b < batch; ++b) {
     double spread = 0;
     for (stage_state const* one : x) spread += one->total_spread[b];

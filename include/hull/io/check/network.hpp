@@ -58,19 +58,19 @@ struct step final {
   std::size_t size = 1;
 
   // affine: |weight of the model - weight here| <= weight_error |weight here|, for the bias <= weight_error bias_size
-  row_matrix weight;                      // dense: [out, in]; convolution: [group, out of it, taps] as one matrix
-  row_matrix size_of_weight;              // |weight|
-  std::vector<entry> entries;             // sparse, in order of `out`
-  Eigen::VectorXd bias, bias_size;        // [size]
+  row_matrix weight;                // dense: [out, in]; convolution: [group, out of it, taps] as one matrix
+  row_matrix size_of_weight;        // |weight|
+  std::vector<entry> entries;       // sparse, in order of `out`
+  Eigen::VectorXd bias, bias_size;  // [size]
   double weight_error = 0;
   std::size_t forward_terms = 1, backward_terms = 1;  // products in a sum, at most
-  bool elementwise = false;               // every output depends on one input alone: then the image of a box is a box
+  bool elementwise = false;  // every output depends on one input alone: then the image of a box is a box
 
   // convolution: element of the operand that tap t of window p of group g sees, or -1 outside the image
   std::vector<std::int32_t> seen;  // [group, taps, windows]
   std::size_t groups = 1, taps = 0, windows = 0;
 
-  double leak = 0;                                   // kinked
+  double leak = 0;                                  // kinked
   std::vector<std::vector<std::uint32_t>> members;  // largest: elements of each window
 
   [[nodiscard]] bool affine() const {
@@ -289,9 +289,10 @@ class network final {
     auto const source = reference::evaluators().at(e.n.op)(e);
     for (std::uint32_t k = 0; k < s.size; ++k) {
       auto const from = static_cast<std::size_t>(source[k]);
-      auto const operand = static_cast<std::size_t>(std::upper_bound(starts.begin(), starts.end(), from) -
-                                                    starts.begin() - 1);
-      s.entries.push_back({k, static_cast<std::uint32_t>(operand), static_cast<std::uint32_t>(from - starts[operand]), 1});
+      auto const operand =
+          static_cast<std::size_t>(std::upper_bound(starts.begin(), starts.end(), from) - starts.begin() - 1);
+      s.entries.push_back(
+          {k, static_cast<std::uint32_t>(operand), static_cast<std::uint32_t>(from - starts[operand]), 1});
     }
   }
 
