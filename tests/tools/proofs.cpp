@@ -10,6 +10,8 @@
 #include <hull/backend/cpu/machine.hpp>
 #include <hull/io/certificate_file.hpp>
 #include <hull/io/check.hpp>
+#include <hull/io/counterexample.hpp>
+#include <hull/io/evaluate.hpp>
 #include <hull/net/network.hpp>
 #include <hull/search/verifier.hpp>
 
@@ -62,7 +64,7 @@ std::size_t climb(std::size_t inputs, bound_method method) {
     };
     verifier<Net, cpu::machine<Net, Outward>, cpu::machine<Net, Nearest>> engine(source);
     std::vector<input_range> const box(inputs, {-0.5, 0.5});
-    for (double bar = -4; bar < 4; bar += 0.4) {  // y0 <= bar and y1 <= y2 + bar, or 2 y1 - x0 < bar
+    for (double bar = -8; bar < 4; bar += 0.25) {  // y0 <= bar and y1 <= y2 + bar, or 2 y1 - x0 < bar
       specification const spec{inputs,
                                3,
                                {{box, {{{{0, 1}}, {}, -bar, false}, {{{1, 1}, {2, -1}}, {}, -bar, false}}},
@@ -73,7 +75,8 @@ std::size_t climb(std::size_t inputs, bound_method method) {
       options.method = method;
       options.timeout = 3;
       options.proof = &proof;
-      auto const report = engine.verify(spec, options, [](std::span<double const>) { return true; });
+      auto const report = engine.verify(
+          spec, options, [&](std::span<double const> x) { return io::satisfies(spec, x, io::evaluate(m, x)); });
       if (report.answer != verdict::unsat) break;
       auto const subject = io::subject_of(m, "spec");
       auto const completed = io::complete_certificate(m, spec, proof, deadline());

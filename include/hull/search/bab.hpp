@@ -33,7 +33,7 @@ struct branch_options final {
   std::size_t batch = 64;      // domains split in one round
   ascent root{.steps = 20, .alpha_rate = 0.1, .beta_rate = 0, .decay = 0.98, .patience = 10};
   // large steps that shrink fast: a warm start is left at once, and found again
-  ascent child{.steps = 20, .alpha_rate = 0.2, .beta_rate = 0.02, .decay = 0.8, .patience = 20};
+  ascent child{.steps = 20, .alpha_rate = 0.1, .beta_rate = 0.05, .decay = 0.8, .patience = 20};
   ascent leaf{.steps = 300, .alpha_rate = 0.05, .beta_rate = 0.05, .decay = 0.985, .patience = 100};  // nothing to split
   std::size_t corners = 32;    // minimisers attacked at a time, in rounds 1, 2, 4, ... and every 64th
   std::size_t corner_steps = 12;
