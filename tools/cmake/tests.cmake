@@ -14,7 +14,7 @@ function(hull_add_test name label library)
   target_compile_definitions(test_${name} PRIVATE HULL_SOURCE_DIR="${PROJECT_SOURCE_DIR}"
                                                   HULL_SHARED_DIR="${PROJECT_SOURCE_DIR}/../shared")
   add_test(NAME ${name} COMMAND test_${name})
-  set_tests_properties(${name} PROPERTIES LABELS "${label}" TIMEOUT 300) # nothing hangs
+  set_tests_properties(${name} PROPERTIES LABELS "${label}" TIMEOUT 900) # nothing hangs; tools compiles networks
 endfunction()
 
 file(GLOB test_folders CONFIGURE_DEPENDS LIST_DIRECTORIES true RELATIVE "${PROJECT_SOURCE_DIR}/tests" tests/*)

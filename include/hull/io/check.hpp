@@ -250,7 +250,7 @@ class checker final {
       if (!refuted(quick.interval_bound(form_of(one)), form_of(one))) open.push_back(&one);
     }
     if (open.empty()) return;
-    bounds const all(net_, t.box, t.hints == disjunct_proof::no_hints ? nullptr : &proof_->hints[t.hints], true);
+    bounds const all(net_, t.box, t.hints == disjunct_proof::no_hints ? nullptr : &proof_->hints[t.hints], true, end_);
     for (std::size_t first = 0; first < open.size(); first += rows_at_once) {
       std::size_t const some = std::min(rows_at_once, open.size() - first);
       std::vector<linear_constraint const*> forms;

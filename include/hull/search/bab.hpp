@@ -95,6 +95,7 @@ class branch_and_bound final {
       choose(queue, taken, leaves, parents, parameters);
       bound_children(queue, parents, parameters, report);
       settle_leaves(queue, leaves, unresolved);
+      for (index_t const target : unresolved) queue.abandon(target);
       facts.frontier = queue.peak_bytes() + batch * round;
     }
     if (attack_corners(report)) return search_end::counterexample;

@@ -48,6 +48,15 @@ class frontier final {
     return taken;
   }
 
+  /// Closes the domains of a disjunct that cannot be settled any more.
+  void abandon(index_t target) {
+    std::erase_if(open_, [&](index_t slot) {
+      bool const gone = store_.target[slot] == target;
+      if (gone) store_.remove(slot);
+      return gone;
+    });
+  }
+
   /// In no particular order.
   [[nodiscard]] std::vector<index_t> const& open() const { return open_; }
 

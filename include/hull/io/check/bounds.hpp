@@ -11,11 +11,13 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <limits>
 #include <span>
 #include <utility>
 #include <vector>
 
+#include <hull/core/deadline.hpp>
 #include <hull/io/check/intervals.hpp>
 #include <hull/io/check/network.hpp>
 #include <hull/propagate/specification.hpp>
@@ -38,9 +40,10 @@ struct row_parameters final {
 
 class bounds final : public intervals {
  public:
-  /// Intervals alone, or with backward rows for the hidden values that gain from them.
-  bounds(network const& net, std::vector<input_range> const& box, proof_hints const* hints, bool with_rows)
-      : intervals(net, box), hints_(hints), parameters_(count()) {
+  /// Intervals alone, or with backward rows for the hidden values that gain from them. Throws deadline_passed.
+  bounds(network const& net, std::vector<input_range> const& box, proof_hints const* hints, bool with_rows,
+         deadline const& end = {})
+      : intervals(net, box), hints_(hints), end_(end), parameters_(count()) {
     for (std::size_t p = 0; hints != nullptr && p < hints->parameters.size(); ++p) {
       parameters_[hints->parameters[p].node].emplace_back(hints->parameters[p].element, p);
     }
@@ -87,7 +90,7 @@ class bounds final : public intervals {
   }
 
  private:
-  static constexpr std::size_t most_rows = 512;
+  static constexpr std::size_t chunk = 64;
 
   struct rows final {
     std::vector<row_matrix> a;  // [step] coefficients [row, element]; empty where there are none
@@ -163,30 +166,48 @@ class bounds final : public intervals {
     return list;
   }
 
+  /// Rows run in chunks, side by side unless this box is one of several that already do.
   void run_rows(std::size_t number, std::vector<hint_row> const& list) {
-    for (std::size_t first = 0; first < list.size(); first += most_rows) {
-      std::size_t const some = std::min(most_rows, list.size() - first);
-      rows work = start(some);
-      std::vector<row_parameters> parameters(some);
-      row_matrix& a = work.a[number];
-      a = row_matrix::Zero(as_index(some), as_index(at(number).size));
-      bool any_alpha = false;
-      for (std::size_t r = 0; r < some; ++r) {
-        hint_row const& one = list[first + r];
-        a(as_index(r), one.element) = one.upper ? -1 : 1;
-        parameters[r].alpha = one.alpha;
-        any_alpha = any_alpha || !one.alpha.empty();
-      }
-      if (!any_alpha) parameters.clear();
-      back(number, work, parameters);
-      for (std::size_t r = 0; r < some; ++r) {
-        hint_row const& one = list[first + r];
-        double const bound = work.bound[as_index(r)];
-        double &low = lower_[number][one.element], &high = upper_[number][one.element];
-        if (!one.upper && bound > low) low = bound;  // false for NaN
-        if (one.upper && -bound < high) high = -bound;
+    std::vector<double> bound(list.size());
+    std::vector<std::exception_ptr> thrown((list.size() + chunk - 1) / chunk);
+    auto const chunks = static_cast<std::ptrdiff_t>(thrown.size());
+#ifdef _OPENMP
+#pragma omp parallel for schedule(dynamic, 1) if (chunks > 1)
+#endif
+    for (std::ptrdiff_t c = 0; c < chunks; ++c) {
+      std::size_t const first = static_cast<std::size_t>(c) * chunk;
+      std::size_t const some = std::min(chunk, list.size() - first);
+      try {
+        end_.check();
+        run_chunk(number, {list.data() + first, some}, bound.data() + first);
+      } catch (...) {  // must not leave the parallel loop
+        thrown[static_cast<std::size_t>(c)] = std::current_exception();
       }
     }
+    for (auto const& one : thrown) {
+      if (one != nullptr) std::rethrow_exception(one);
+    }
+    for (std::size_t r = 0; r < list.size(); ++r) {
+      double &low = lower_[number][list[r].element], &high = upper_[number][list[r].element];
+      if (!list[r].upper && bound[r] > low) low = bound[r];  // false for NaN
+      if (list[r].upper && -bound[r] < high) high = -bound[r];
+    }
+  }
+
+  void run_chunk(std::size_t number, std::span<hint_row const> list, double* bound) const {
+    rows work = start(list.size());
+    std::vector<row_parameters> parameters(list.size());
+    row_matrix& a = work.a[number];
+    a = row_matrix::Zero(as_index(list.size()), as_index(at(number).size));
+    bool any_alpha = false;
+    for (std::size_t r = 0; r < list.size(); ++r) {
+      a(as_index(r), list[r].element) = list[r].upper ? -1 : 1;
+      parameters[r].alpha = list[r].alpha;
+      any_alpha = any_alpha || !list[r].alpha.empty();
+    }
+    if (!any_alpha) parameters.clear();
+    back(number, work, parameters);
+    std::copy(work.bound.begin(), work.bound.end(), bound);
   }
 
   // ---- backward ----
@@ -326,6 +347,7 @@ class bounds final : public intervals {
   }
 
   proof_hints const* hints_;
+  deadline end_;
   std::vector<std::vector<std::pair<std::uint32_t, std::size_t>>> parameters_;  // [step] element, number of its alpha
 };
 
