@@ -26,11 +26,15 @@ void add_common(CLI::App& command, options& o) {
   command.add_option("--rounding", o.rounding, "outward: sound in floating point; nearest: for comparison")
       ->check(CLI::IsMember({"outward", "nearest"}))
       ->capture_default_str();
-  command.add_option("--hidden", o.hidden, "hidden bounds: intersect CROWN's with intervals (default), or replace those by "
-                                           "them, as other tools do (default with --rounding nearest)")
+  command
+      .add_option("--hidden", o.hidden,
+                  "hidden bounds: intersect CROWN's with intervals (default), or replace those by "
+                  "them, as other tools do (default with --rounding nearest)")
       ->check(CLI::IsMember({"intersect", "replace"}));
   command.add_option("--device", o.device, "where to compute")->check(CLI::IsMember({"cpu"}))->capture_default_str();
-  command.add_option("--shard", o.shard, "how ranks share the work")->check(CLI::IsMember({"replicated"}))->capture_default_str();
+  command.add_option("--shard", o.shard, "how ranks share the work")
+      ->check(CLI::IsMember({"replicated"}))
+      ->capture_default_str();
   command.add_option("--ranks", o.ranks, "number of ranks")->check(CLI::Range(1, 1))->capture_default_str();
   command.add_option("--comm", o.comm, "how ranks talk")->check(CLI::IsMember({"solo"}))->capture_default_str();
   command.add_option("--memory-budget", o.memory_budget, "bytes for all buffers of a propagation; 512MB, 2GB, ...")
@@ -39,7 +43,8 @@ void add_common(CLI::App& command, options& o) {
   command.add_option("--threads", o.threads, "threads to use; 0: one for each core")->check(CLI::Range(0, 4096));
   command.add_option("--seed", o.seed, "of the attack");
   command.add_option("--json", o.json, "write a report to this file");
-  command.add_option("--cache-dir", o.cache, "compiled networks (default: $HULL_CACHE_DIR, $XDG_CACHE_HOME/hull, ~/.cache/hull)");
+  command.add_option("--cache-dir", o.cache,
+                     "compiled networks (default: $HULL_CACHE_DIR, $XDG_CACHE_HOME/hull, ~/.cache/hull)");
 }
 
 /// One line on stderr, whatever the message holds.
@@ -59,13 +64,15 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", std::string(hull::version));
   app.require_subcommand(1);
 
-  CLI::App* const verify = app.add_subcommand("verify", "prove or refute a property: prints unsat, sat, unknown or timeout");
+  CLI::App* const verify =
+      app.add_subcommand("verify", "prove or refute a property: prints unsat, sat, unknown or timeout");
   add_common(*verify, o);
   verify->add_option("--timeout", o.timeout, "seconds for everything")->check(CLI::PositiveNumber);
   verify->add_option("--result", o.result, "write the verdict in VNN-COMP's format to this file");
   verify->add_option("--certificate", o.certificate, "after `unsat`, write its proof to this file");
 
-  CLI::App* const check = app.add_subcommand("check", "prove a certificate again: prints valid, or invalid and the reason");
+  CLI::App* const check =
+      app.add_subcommand("check", "prove a certificate again: prints valid, or invalid and the reason");
   check->add_option("MODEL", o.model, "ONNX file, .gz too")->required();
   check->add_option("SPEC", o.spec, "VNN-LIB file, .gz too")->required();
   check->add_option("CERTIFICATE", o.certificate, "file that verify --certificate wrote")->required();

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Optimised rows: their gradients are right, their bounds hold, beat CROWN and do not depend on the byte budget.
-#include <doctest/doctest.h>
-
 #include <cstring>
+#include <doctest/doctest.h>
 
 #include "support/soundness.hpp"
 
@@ -11,17 +10,21 @@ using namespace hull::reference;
 
 namespace {
 
-struct deep final : decltype(Input<7> >> Linear<"a", 20> >> Relu >> Linear<"b", 20> >> Relu >> Linear<"c", 20> >> Relu >>
-                             Linear<"d", 3>) {};
+struct deep final : decltype(Input<7> >> Linear<"a", 20> >> Relu >> Linear<"b", 20> >> Relu >> Linear<"c", 20> >>
+                             Relu >> Linear<"d", 3>) {};
 
+// (version 14 takes these arrows for comparisons)
+// clang-format off
 // a kink behind a scaling and before a change of sign: its free line is the upper one
 constexpr auto trunk = Input<6> >> Linear<"a", 12> >> Mul<"gain"> >> Relu >> Neg;
 struct joined final : decltype(((trunk >> Linear<"b", 12> >> LeakyRelu<"slope">) + trunk) >> Linear<"c", 10> >> Tanh >>
                                Linear<"d", 8> >> Relu >> Linear<"e", 3>) {};
+// clang-format on
 
-struct planes final : decltype(Input<2, 6, 6> >> Conv<"a", 4, kernel<3, 3>, pad<1, 1, 1, 1>> >> BatchNormalization<"n"> >> Relu >>
-                               Conv<"b", 4, kernel<3, 3>, stride<2, 2>> >> Relu >> MaxPool<kernel<2, 2>, stride<1, 1>> >>
-                               Flatten >> Linear<"c", 6> >> Relu >> Linear<"d", 3>) {};
+struct planes final
+    : decltype(Input<2, 6, 6> >> Conv<"a", 4, kernel<3, 3>, pad<1, 1, 1, 1>> >> BatchNormalization<"n"> >> Relu >>
+               Conv<"b", 4, kernel<3, 3>, stride<2, 2>> >> Relu >> MaxPool<kernel<2, 2>, stride<1, 1>> >> Flatten >>
+               Linear<"c", 6> >> Relu >> Linear<"d", 3>) {};
 
 template <Network Net, class R = Outward>
 struct climbing final {
@@ -30,7 +33,8 @@ struct climbing final {
   machine on;
   propagation<Net, machine> all;
 
-  climbing(parameter_map const& p, box_type const& box, hidden_bounds method, std::size_t row_bytes = std::size_t{1} << 22)
+  climbing(parameter_map const& p, box_type const& box, hidden_bounds method,
+           std::size_t row_bytes = std::size_t{1} << 22)
       : weights(p), on(weights), all(on, row_bytes) {
     box_type const* const one = &box;
     all.run({&one, 1}, method);
@@ -43,8 +47,8 @@ std::vector<row_form> rows_of(std::vector<linear_constraint> const& forms) {
   return rows;
 }
 
-/// Derivatives against differences of evaluated bounds. A bound is piecewise linear in each parameter: a few entries sit
-/// on a corner.
+/// Derivatives against differences of evaluated bounds. A bound is piecewise linear in each parameter: a few entries
+/// sit on a corner.
 template <Network Net>
 void check_gradients(std::size_t seed) {
   random_engine random(seed);
@@ -113,7 +117,8 @@ void check_climbed(std::size_t seed, std::size_t samples, double radius) {
     if (K > 2) return;  // behind, other hidden bounds may choose other slopes
     for (std::size_t i = 0; i < stage<Net, K>::size; ++i) {
       auto const &a = climbed.stage(K), &c = crown.stage(K);
-      broken.expect(a.lower[i] >= c.lower[i] && a.upper[i] <= c.upper[i], "head wider than CROWN's, stage", K, a.lower[i], c.lower[i]);
+      broken.expect(a.lower[i] >= c.lower[i] && a.upper[i] <= c.upper[i], "head wider than CROWN's, stage", K,
+                    a.lower[i], c.lower[i]);
     }
   });
   for (std::size_t n = 0; n < samples; ++n) {

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Branch and bound over kinks against an oracle that shares nothing with it: subdivision of the box with intervals.
-#include <doctest/doctest.h>
-
 #include <chrono>
 #include <cstdlib>
+#include <doctest/doctest.h>
 
 #include <hull/search/bab.hpp>
 
@@ -15,10 +14,11 @@ using namespace hull::reference;
 namespace {
 
 struct middle final : decltype(Input<2> >> Linear<"a", 12> >> Relu >> Linear<"b", 12> >> Relu >> Linear<"z", 3>) {};
-struct deep final : decltype(Input<2> >> Linear<"a", 9> >> Relu >> Linear<"b", 9> >> LeakyRelu<"s"> >> Linear<"c", 9> >> Relu >>
-                             Linear<"d", 9> >> Relu >> Linear<"z", 2>) {};
+struct deep final : decltype(Input<2> >> Linear<"a", 9> >> Relu >> Linear<"b", 9> >> LeakyRelu<"s"> >> Linear<"c", 9> >>
+                             Relu >> Linear<"d", 9> >> Relu >> Linear<"z", 2>) {};
 
-/// Whether  form <= 0  has a solution in the box: +1 yes, -1 no, 0 too close to say. Forms of one disjunct hold together.
+/// Whether  form <= 0  has a solution in the box: +1 yes, -1 no, 0 too close to say. Forms of one disjunct hold
+/// together.
 template <Network Net>
 class oracle final {
  public:
@@ -125,14 +125,16 @@ outcome<Net> search(parameter_map const& p, specification const& spec, std::size
     std::vector<long double> const at(x.begin(), x.end());
     auto const y = evaluate<Net>(p, at).back().data;
     return std::any_of(spec.disjuncts.begin(), spec.disjuncts.end(), [&](disjunct const& d) {
-      return std::all_of(d.constraints.begin(), d.constraints.end(), [&](auto const& c) { return value_of(c, y, at) <= 0; });
+      return std::all_of(d.constraints.begin(), d.constraints.end(),
+                         [&](auto const& c) { return value_of(c, y, at) <= 0; });
     });
   };
   outcome<Net> result;
   result.report.margins.assign(asked.rows.size(), -1e300);
   std::vector<std::size_t> open(spec.disjuncts.size());
   for (std::size_t d = 0; d < open.size(); ++d) open[d] = d;
-  branch_and_bound<Net, cpu::machine<Net, Outward>, cpu::machine<Net, Nearest>> bab(machine, attacker, asked, spec, options, confirm, end);
+  branch_and_bound<Net, cpu::machine<Net, Outward>, cpu::machine<Net, Nearest>> bab(machine, attacker, asked, spec,
+                                                                                    options, confirm, end);
   // the verifier attacks what the root leaves open; points inside the box are the attack's business
   result.end = bab.run(open, result.report, [&](std::vector<std::size_t> const& those) {
     attack<Net, cpu::machine<Net, Nearest>> pgd(attacker, std::size_t{1} << 24);
@@ -229,9 +231,11 @@ TEST_CASE("bounds under splits hold where the splits do, whatever the multiplier
     REQUIRE(width > 3);
     std::vector<split> splits;
     for (std::size_t q = 0; q < 3; ++q) {
-      splits.push_back({static_cast<index_t>(q * width / 3 + random() % (width / 3)), random() % 2 == 0 ? 1.0f : -1.0f});
+      splits.push_back(
+          {static_cast<index_t>(q * width / 3 + random() % (width / 3)), random() % 2 == 0 ? 1.0f : -1.0f});
     }
-    std::vector<std::vector<float>> alpha(forms.size(), std::vector<float>(width)), beta(forms.size(), std::vector<float>(3));
+    std::vector<std::vector<float>> alpha(forms.size(), std::vector<float>(width)),
+        beta(forms.size(), std::vector<float>(3));
     std::vector<form_task> tasks;
     for (std::size_t f = 0; f < forms.size(); ++f) {
       for (float& a : alpha[f]) a = static_cast<float>(uniform(random, 0, 1));
@@ -254,7 +258,8 @@ TEST_CASE("bounds under splits hold where the splits do, whatever the multiplier
       });
       if (!holds) continue;
       ++inside;
-      for (std::size_t f = 0; f < forms.size(); ++f) broken += value_of(forms[f], values.back().data, x) < tasks[f].bound;
+      for (std::size_t f = 0; f < forms.size(); ++f)
+        broken += value_of(forms[f], values.back().data, x) < tasks[f].bound;
     }
     INFO("seed ", seed, ", points inside ", inside);
     CHECK(broken == 0);

@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // The command line tool as a user sees it: first line, exit status, one clear line on bad input.
-#include <doctest/doctest.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <array>
 #include <cstdio>
 #include <cstdlib>
+#include <doctest/doctest.h>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <hull/io/counterexample.hpp>
 #include <hull/io/evaluate.hpp>
@@ -149,7 +148,8 @@ TEST_CASE("bad arguments and files end with status 2 and one line") {
   refused("verify " + scratch.parent_path().string() + " " + one_property, "folder");
   refused("verify " + mlp + " " + one_property + " --method magic", "magic");
   refused("verify " + mlp + " " + one_property + " --timeout -3", "--timeout");
-  refused("verify " + write("short.onnx", model.substr(0, model.size() / 2)).string() + " " + one_property, "short.onnx");
+  refused("verify " + write("short.onnx", model.substr(0, model.size() / 2)).string() + " " + one_property,
+          "short.onnx");
   refused("verify " + write("empty.onnx", "").string() + " " + one_property, "empty.onnx");
   refused("verify " + one_property + " " + one_property, "vnnlib");
   refused("verify " + mlp + " " + mlp, "mlp.onnx");

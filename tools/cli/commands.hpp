@@ -8,10 +8,9 @@
 #include <fstream>
 #include <iostream>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
-
-#include <nlohmann/json.hpp>
 
 #include <hull/io/counterexample.hpp>
 #include <hull/io/emit.hpp>
@@ -39,7 +38,9 @@ class phases final {
       phases* all;
       std::string const* name;
       std::chrono::steady_clock::time_point start;
-      ~stop() { all->seconds_[*name] = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(); }
+      ~stop() {
+        all->seconds_[*name] = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      }
     } const at_end{this, &name, start};
     return work();
   }
@@ -70,11 +71,14 @@ struct input_files final {
   specification spec;
 };
 
-[[nodiscard]] inline input_files read_both(options const& o) { return {io::load_onnx(o.model), io::load_vnnlib(o.spec)}; }
+[[nodiscard]] inline input_files read_both(options const& o) {
+  return {io::load_onnx(o.model), io::load_vnnlib(o.spec)};
+}
 
 /// What every report says about the run.
 [[nodiscard]] inline json run_facts(options const& o) {
-  return {{"device", o.device}, {"policy", o.shard}, {"ranks", o.ranks}, {"rounding", o.rounding}, {"precision", "fp32"}};
+  return {
+      {"device", o.device}, {"policy", o.shard}, {"ranks", o.ranks}, {"rounding", o.rounding}, {"precision", "fp32"}};
 }
 
 /// Prints the verdict, and to --result and --json what they ask for. Exit status 0.
@@ -84,8 +88,11 @@ inline int report_verdict(options const& o, verify_report const& report, std::ve
   if (report.answer == verdict::sat) text += io::counterexample_text(report.counterexample, outputs) + "\n";
   if (!o.result.empty()) write_text(o.result, text);
   if (!o.json.empty()) {
-    json j = {{"verdict", to_string(report.answer)}, {"margins", report.margins}, {"seconds", times.seconds()},
-              {"domains", report.domains}, {"memory", {{{"rank", 0}, {"planned", report.planned_bytes}, {"peak", report.peak_bytes}}}}};
+    json j = {{"verdict", to_string(report.answer)},
+              {"margins", report.margins},
+              {"seconds", times.seconds()},
+              {"domains", report.domains},
+              {"memory", {{{"rank", 0}, {"planned", report.planned_bytes}, {"peak", report.peak_bytes}}}}};
     j.update(run_facts(o));
     write_text(o.json, j.dump(1) + "\n");
   }
@@ -107,7 +114,8 @@ inline int verify(options const& o) {
     input_files const files = times.time("read", [&] { return read_both(o); });
     io::model const& model = files.model;
     specification const& spec = files.spec;
-    compiled_network const network = times.time("compile", [&] { return compiled_network(io::emit_header(model), o, end); });
+    compiled_network const network =
+        times.time("compile", [&] { return compiled_network(io::emit_header(model), o, end); });
     auto const engine = network.open(source_of(model));
     auto const confirm = [&](std::span<double const> x) {
       auto y = io::evaluate(model, x);
@@ -169,7 +177,9 @@ inline int bounds(options const& o) {
   json rows = json::array();
   for (double const lower : report.rows) rows.push_back({{"lower", number(down::from_double(lower))}});
   times.seconds()["bound"] = report.seconds;
-  json j = {{"nodes", nodes}, {"rows", rows}, {"seconds", times.seconds()},
+  json j = {{"nodes", nodes},
+            {"rows", rows},
+            {"seconds", times.seconds()},
             {"memory", {{{"rank", 0}, {"planned", report.planned_bytes}, {"peak", report.peak_bytes}}}}};
   j.update(run_facts(o));
   std::string const text = j.dump(1) + "\n";

@@ -2,12 +2,10 @@
 // Turns a network header into a verifier: the system's compiler builds a shared library, which is kept by architecture.
 #pragma once
 
-#include <dlfcn.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
+#include <dlfcn.h>
 #include <filesystem>
 #include <fstream>
 #include <iomanip>
@@ -15,6 +13,7 @@
 #include <sstream>
 #include <string>
 #include <system_error>
+#include <unistd.h>
 #include <vector>
 
 #include <hull/core/config.hpp>
@@ -86,9 +85,12 @@ namespace fs = std::filesystem;
   std::string const policy = rounding == "nearest" ? "hull::Nearest" : "hull::Outward";
   return "#include \"network.hpp\"\n"
          "#include <hull/hull.hpp>\n\n"
-         "using bounding = hull::cpu::machine<network, " + policy + ">;\n"
+         "using bounding = hull::cpu::machine<network, " +
+         policy +
+         ">;\n"
          "using attacking = hull::cpu::machine<network, hull::Nearest>;\n\n"
-         "extern \"C\" [[gnu::visibility(\"default\")]] hull::engine* hull_open_engine(hull::parameter_source const& source) {\n"
+         "extern \"C\" [[gnu::visibility(\"default\")]] hull::engine* hull_open_engine(hull::parameter_source const& "
+         "source) {\n"
          "  return new hull::verifier<network, bounding, attacking>(source);\n"
          "}\n";
 }
@@ -103,8 +105,15 @@ class compiled_network final {
     fs::path const root = cache_folder(asked.cache);
     std::string const driver = driver_text(asked.rounding);
     // hidden: every network is called `network`, and two of them may be open in one program
-    std::vector<std::string> command{environment("CXX", HULL_CXX), "-std=c++20", "-O3", "-march=native", "-fopenmp", "-fPIC",
-                                     "-shared", "-fvisibility=hidden", "-I" + includes.string()};
+    std::vector<std::string> command{environment("CXX", HULL_CXX),
+                                     "-std=c++20",
+                                     "-O3",
+                                     "-march=native",
+                                     "-fopenmp",
+                                     "-fPIC",
+                                     "-shared",
+                                     "-fvisibility=hidden",
+                                     "-I" + includes.string()};
     std::string const text = build_text(header, driver, command, includes);
     std::ostringstream name;
     name << std::hex << std::setw(16) << std::setfill('0') << std::hash<std::string>{}(text);
@@ -142,8 +151,9 @@ class compiled_network final {
     if (run_process(command, log, end) != 0) {
       fs::path const kept = root / "compiler.log";
       fs::rename(log, kept, failed);
-      throw error("the compiler " + command.front() + " failed on the network's header; its output is in " + kept.string(),
-                  fault::device);
+      throw error(
+          "the compiler " + command.front() + " failed on the network's header; its output is in " + kept.string(),
+          fault::device);
     }
     write(work / "build.txt", text);
     fs::remove_all(folder, failed);

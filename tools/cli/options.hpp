@@ -29,7 +29,7 @@ struct options final {
   std::filesystem::path json;
   std::filesystem::path result;
   std::filesystem::path certificate;  // `verify` writes it, `check` reads it
-  std::filesystem::path cache;  // empty: the user's
+  std::filesystem::path cache;        // empty: the user's
   std::filesystem::path output;
 };
 

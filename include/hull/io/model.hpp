@@ -21,12 +21,12 @@ struct tensor {
 
 /// One operator application. `op` and `attributes` are spelled as in the expression language (docs/operators.md).
 struct node {
-  std::string op;                                           // "Conv"
-  std::string name;                                         // "conv1", the key of its parameters; empty if it has none
-  std::vector<std::size_t> inputs;                          // indices of earlier nodes
-  io::shape shape;                                          // of its output
+  std::string op;                   // "Conv"
+  std::string name;                 // "conv1", the key of its parameters; empty if it has none
+  std::vector<std::size_t> inputs;  // indices of earlier nodes
+  io::shape shape;                  // of its output
   std::map<std::string, std::vector<std::int64_t>> attributes;  // "kernel": {3, 3}
-  std::string tensor;                                       // name of its output in the file
+  std::string tensor;                                           // name of its output in the file
 };
 
 /// nodes[0] is the Input, the last node is the output; inputs come before their consumers.

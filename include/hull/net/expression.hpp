@@ -42,8 +42,8 @@ template <class... Nodes, Operator Op>
 
 /// Anything else right of >> is refused with a sentence.
 template <class... Nodes, class Other>
-  requires(!Operator<Other>)
-constexpr auto operator>>(expression<Nodes...> left, Other) {  // auto: the body is read even inside decltype
+constexpr auto operator>>(expression<Nodes...> left, Other)  // auto: the body is read even inside decltype
+    requires(!Operator<Other>) {
   static_assert(Operator<Other>, "hull: only an operator may stand right of >> (docs/errors.md#operator)");
   return left;
 }
@@ -55,7 +55,9 @@ template <class... Nodes>
 expression<Nodes...> bare(expression<Nodes...> const&);
 
 template <class T>
-concept Expression = requires(T const& operand) { bare(operand); };
+concept Expression = requires(T const& operand) {
+  bare(operand);
+};
 
 template <std::size_t... At>
 struct numbers {
@@ -141,7 +143,8 @@ struct concat_function final {
   [[nodiscard]] constexpr auto operator()(Operands...) const {
     constexpr bool expressions = (detail::Expression<Operands> && ...);
     static_assert(sizeof...(Operands) > 0, "hull: Concat needs at least one operand (docs/errors.md#concat)");
-    static_assert(expressions, "hull: the operands of Concat are expressions, each from Input on (docs/errors.md#concat)");
+    static_assert(expressions,
+                  "hull: the operands of Concat are expressions, each from Input on (docs/errors.md#concat)");
     if constexpr (expressions) {
       return typename detail::join<concat_t<Axis>, decltype(detail::bare(std::declval<Operands const&>()))...>::type{};
     }

@@ -20,11 +20,15 @@ struct pass_t final {
   static constexpr bool exact = true;
 
   template <extents In>
-  static consteval extents output() { return In; }
+  static consteval extents output() {
+    return In;
+  }
   template <extents In>
   static constexpr std::size_t uses = 1;
   template <extents In, class F>
-  HULL_FN static void terms(std::size_t k, F&& f) { f(0, k, 1.0f); }
+  HULL_FN static void terms(std::size_t k, F&& f) {
+    f(0, k, 1.0f);
+  }
 };
 
 /// One stage as data; Nodes bounds the length of the lists.

@@ -56,7 +56,9 @@ struct shape_of {
 
 /// A named struct derived from an expression: struct mnist final : decltype(Input<784> >> ...) {};
 template <class Net>
-concept Network = requires { typename detail::node_list<Net>; };
+concept Network = requires {
+  typename detail::node_list<Net>;
+};
 
 template <Network Net>
 struct graph final {

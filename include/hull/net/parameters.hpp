@@ -62,7 +62,7 @@ constexpr std::size_t pointwise_count(per extent, extents shape) {
 template <Network Net>
 consteval auto parameter_slots() {
   using g = graph<Net>;
-  std::array<parameter_slot, first_slot<Net>[g::size]> slots{};
+  std::array<parameter_slot, first_slot<Net>[g::size]> slots {};
   std::size_t at = 0, offset = 0;
   auto const add = [&](std::string_view layer, std::string_view name, std::size_t count) {
     slots[at++] = {layer, name, count, offset};
@@ -105,7 +105,8 @@ class parameters final {
       parameter_values const found = source(key);
       expect(found.values.size() == slot.count, "parameter " + key + " has " + std::to_string(found.values.size()) +
                                                     " values, the network expects " + std::to_string(slot.count));
-      for (float const value : found.values) expect(std::isfinite(value), "parameter " + key + " has a value that is NaN or infinite");
+      for (float const value : found.values)
+        expect(std::isfinite(value), "parameter " + key + " has a value that is NaN or infinite");
       std::copy(found.values.begin(), found.values.end(), values_.begin() + static_cast<std::ptrdiff_t>(slot.offset));
       rounded_[at] = found.rounded;
     }
@@ -133,7 +134,8 @@ class parameters final {
     constexpr extents shape = graph<Net>::template shape<I>;
     return [&]<std::size_t... P>(std::index_sequence<P...>) {
       return typename op::element{at<I, P>(shape, op::parameters[P].extent, index)...};
-    }(std::make_index_sequence<op::parameters.size()>{});
+    }
+    (std::make_index_sequence<op::parameters.size()>{});
   }
 
  private:

@@ -39,7 +39,8 @@ struct average_pool_t final {
       filter.covered(In, i, j, [&](std::size_t, std::size_t) { ++count; });
     }
     float const coefficient = 1.0f / static_cast<float>(count);
-    filter.covered(In, i, j, [&](std::size_t y, std::size_t x) { f(0, (channel * In[1] + y) * In[2] + x, coefficient); });
+    filter.covered(In, i, j,
+                   [&](std::size_t y, std::size_t x) { f(0, (channel * In[1] + y) * In[2] + x, coefficient); });
   }
 };
 

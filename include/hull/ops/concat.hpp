@@ -16,7 +16,8 @@ struct concat_t final {
 
   template <extents First, extents... Rest>
   static consteval extents output() {
-    static_assert(Axis < First.rank, "hull: Concat along an axis that its operands do not have (docs/errors.md#concat)");
+    static_assert(Axis < First.rank,
+                  "hull: Concat along an axis that its operands do not have (docs/errors.md#concat)");
     static_assert((joins<First, Rest>() && ...),
                   "hull: the operands of Concat differ in another axis than the joined one (docs/errors.md#concat)");
     extents out = First;

@@ -18,17 +18,19 @@ struct conv_t final {
   template <extents In>
   static consteval extents output() {
     static_assert(In.rank == 3, "hull: Conv takes [channels, height, width] (docs/errors.md#conv)");
-    static_assert(filter.valid(), "hull: kernel, stride, dilation and groups of a Conv are at least 1 (docs/errors.md#conv)");
+    static_assert(filter.valid(),
+                  "hull: kernel, stride, dilation and groups of a Conv are at least 1 (docs/errors.md#conv)");
     static_assert(In[0] % filter.groups == 0 && Out % filter.groups == 0,
                   "hull: groups of a Conv must divide its input and output channels (docs/errors.md#conv)");
-    static_assert(filter.fits(In), "hull: the kernel of this Conv is larger than its padded input (docs/errors.md#conv)");
+    static_assert(filter.fits(In),
+                  "hull: the kernel of this Conv is larger than its padded input (docs/errors.md#conv)");
     return make_extents(Out, filter.out_h(In), filter.out_w(In));
   }
 
   /// weight [Out, In / groups, kernel height, kernel width]; bias [Out]
   template <extents In>
   static constexpr std::array<parameter_tensor, 2> parameters{
-      {{"weight", Out * (In[0] / filter.groups) * filter.area()}, {"bias", Out}}};
+      {{"weight", Out*(In[0] / filter.groups) * filter.area()}, {"bias", Out}}};
 };
 
 template <fixed_string Layer, std::size_t Out, class... Options>

@@ -30,6 +30,8 @@ template <class Op, class Kind>
 concept HeadOf = std::is_same_v<typename Op::kind, Kind>;
 
 template <class Op>
-concept Head = requires { typename Op::kind; };
+concept Head = requires {
+  typename Op::kind;
+};
 
 }  // namespace hull

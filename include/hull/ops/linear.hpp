@@ -21,7 +21,7 @@ struct linear_t final {
 
   /// weight [Out, In], row major; bias [Out]
   template <extents In>
-  static constexpr std::array<parameter_tensor, 2> parameters{{{"weight", Out * In.size()}, {"bias", Out}}};
+  static constexpr std::array<parameter_tensor, 2> parameters{{{"weight", Out* In.size()}, {"bias", Out}}};
 };
 
 template <fixed_string Layer, std::size_t Out>

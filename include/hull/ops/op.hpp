@@ -47,7 +47,8 @@ concept Kinked = PointwiseFunction<F> && requires(F const f, interval<float> box
   { f.free_lines(box) } -> std::same_as<std::array<lines<float>, 2>>;
 };
 
-/// An operator on single elements: `element` is its scalar function, an aggregate of floats in the order of `parameters`.
+/// An operator on single elements: `element` is its scalar function, an aggregate of floats in the order of
+/// `parameters`.
 template <class Op>
 concept Pointwise = PointwiseFunction<typename Op::element> && requires {
   { Op::name } -> std::convertible_to<std::string_view>;

@@ -33,15 +33,25 @@ struct window final {
   bool count_pad = true;
 
   template <std::size_t H, std::size_t W>
-  constexpr void set(kernel<H, W>) { kernel_h = H, kernel_w = W; }
+  constexpr void set(kernel<H, W>) {
+    kernel_h = H, kernel_w = W;
+  }
   template <std::size_t H, std::size_t W>
-  constexpr void set(stride<H, W>) { stride_h = H, stride_w = W; }
+  constexpr void set(stride<H, W>) {
+    stride_h = H, stride_w = W;
+  }
   template <std::size_t T, std::size_t L, std::size_t B, std::size_t R>
-  constexpr void set(pad<T, L, B, R>) { top = T, left = L, bottom = B, right = R; }
+  constexpr void set(pad<T, L, B, R>) {
+    top = T, left = L, bottom = B, right = R;
+  }
   template <std::size_t H, std::size_t W>
-  constexpr void set(dilation<H, W>) { dilation_h = H, dilation_w = W; }
+  constexpr void set(dilation<H, W>) {
+    dilation_h = H, dilation_w = W;
+  }
   template <std::size_t G>
-  constexpr void set(hull::groups<G>) { groups = G; }
+  constexpr void set(hull::groups<G>) {
+    groups = G;
+  }
   constexpr void set(exclude_pad) { count_pad = false; }
 
   [[nodiscard]] HULL_FN constexpr std::size_t span_h() const { return (kernel_h - 1) * dilation_h + 1; }
@@ -52,8 +62,12 @@ struct window final {
   [[nodiscard]] constexpr bool fits(extents in) const {
     return in[1] + top + bottom >= span_h() && in[2] + left + right >= span_w();
   }
-  [[nodiscard]] constexpr std::size_t out_h(extents in) const { return (in[1] + top + bottom - span_h()) / stride_h + 1; }
-  [[nodiscard]] constexpr std::size_t out_w(extents in) const { return (in[2] + left + right - span_w()) / stride_w + 1; }
+  [[nodiscard]] constexpr std::size_t out_h(extents in) const {
+    return (in[1] + top + bottom - span_h()) / stride_h + 1;
+  }
+  [[nodiscard]] constexpr std::size_t out_w(extents in) const {
+    return (in[2] + left + right - span_w()) / stride_w + 1;
+  }
 
   /// Every place of the window covers at least one input element. Dilation can step over a small input.
   [[nodiscard]] constexpr bool touches(extents in) const {
@@ -76,7 +90,8 @@ struct window final {
   /// No input element is covered by more places of the window than this.
   [[nodiscard]] constexpr std::size_t overlap() const { return area(); }
   [[nodiscard]] constexpr bool valid() const {
-    return kernel_h > 0 && kernel_w > 0 && stride_h > 0 && stride_w > 0 && dilation_h > 0 && dilation_w > 0 && groups > 0;
+    return kernel_h > 0 && kernel_w > 0 && stride_h > 0 && stride_w > 0 && dilation_h > 0 && dilation_w > 0 &&
+           groups > 0;
   }
 
   /// Calls f(y, x) for every input position inside the input that the window at output (i, j) covers.

@@ -27,8 +27,8 @@ namespace hull {
 struct form_task final {
   linear_constraint const* form = nullptr;
   std::span<split const> splits{};
-  float* alpha = nullptr;  // [width] in [0, 1]
-  float* beta = nullptr;   // [splits] >= 0, or unset_beta
+  float* alpha = nullptr;                                 // [width] in [0, 1]
+  float* beta = nullptr;                                  // [splits] >= 0, or unset_beta
   double goal = std::numeric_limits<double>::infinity();  // the row ends when its bound is greater
   double bound = -std::numeric_limits<double>::infinity();
 };
@@ -188,7 +188,8 @@ class row_climber final {
   [[nodiscard]] static std::size_t fixed_bytes() {
     return scratch_floats() * sizeof(float) + (stage_count<Net> + 32) * arena::alignment;
   }
-  [[nodiscard]] static constexpr std::size_t row_bytes(std::size_t columns, std::size_t width, std::size_t splits, bool moments) {
+  [[nodiscard]] static constexpr std::size_t row_bytes(std::size_t columns, std::size_t width, std::size_t splits,
+                                                       bool moments) {
     return (columns + (moments ? 3 : 1) * width + (moments ? 6 : 4) * splits) * sizeof(float) + 3 * sizeof(index_t) +
            sizeof(float) + 3 * sizeof(double);
   }
@@ -329,7 +330,8 @@ class row_climber final {
 
   /// Rows 2p and 2p + 1: lower and upper bound of neuron p. Both go on until the neuron is settled.
   template <class S>
-  void tighten_chunk(coefficient_plan<Net> const& layout, ascent const& how, bool all, std::span<index_t const> neurons) {
+  void tighten_chunk(coefficient_plan<Net> const& layout, ascent const& how, bool all,
+                     std::span<index_t const> neurons) {
     constexpr std::size_t K = S::number;
     std::size_t const mark = machine_->memory().used();
     auto work = carve(layout, K - 1, 2 * neurons.size(), 0, true);
@@ -363,7 +365,8 @@ class row_climber final {
       bool const upper = i % 2 == 1, settled = !all && !machine_->template gains<S>(*state_, n);
       if (settled && (upper ? s.lower[n] >= 0 : s.upper[n] <= 0)) continue;  // this side decides nothing any more
       bool const used = upper ? -kept[i].bound <= s.upper[n] : kept[i].bound >= s.lower[n];
-      if (used) witness_(S::info.pass ? graph<Net>::template inputs<S::info.head>[0] : S::info.head, n, upper, kept[i].alpha);
+      if (used)
+        witness_(S::info.pass ? graph<Net>::template inputs<S::info.head>[0] : S::info.head, n, upper, kept[i].alpha);
     }
     machine_->memory().release(mark);
   }
@@ -381,8 +384,8 @@ class row_climber final {
   }
 
   template <class Ended>
-  void climb_chunk(coefficient_plan<Net> const& layout, ascent const& how, std::span<form_task> tasks, std::size_t splits,
-                   Ended&& ended) {
+  void climb_chunk(coefficient_plan<Net> const& layout, ascent const& how, std::span<form_task> tasks,
+                   std::size_t splits, Ended&& ended) {
     std::size_t const mark = machine_->memory().used();
     auto work = carve(layout, last, tasks.size(), splits, how.steps > 0);
     auto const& p = work.parameters;

@@ -25,7 +25,8 @@ namespace detail {
 template <class S>
 consteval bool has_kink() {
   bool found = false;
-  S::for_each_tail([&]<std::size_t I> { found = found || Kinked<typename graph<typename S::net>::template op<I>::element>; });
+  S::for_each_tail(
+      [&]<std::size_t I> { found = found || Kinked<typename graph<typename S::net>::template op<I>::element>; });
   return found;
 }
 
@@ -46,13 +47,13 @@ struct line_arrays final {
 /// The free columns of one stage, for a batch of one box.
 struct free_columns final {
   std::size_t count = 0;
-  std::size_t offset = 0;     // number of the first one's parameter in a row
-  index_t* column = nullptr;  // [f] live column
-  line_arrays zero, one;      // [f] lines for parameter 0 and for parameter 1
-  line_arrays above, below;   // [f] lines where the argument z of the kink is >= 0, and where it is <= 0
-  line_arrays kink;           // [f] z itself, from below and from above; shifts are not taken from a centre
-  float* start = nullptr;     // [f] the parameter that gives CROWN's lines
-  float* error = nullptr;     // [f] what rounding can cost per unit of |A|
+  std::size_t offset = 0;        // number of the first one's parameter in a row
+  index_t* column = nullptr;     // [f] live column
+  line_arrays zero, one;         // [f] lines for parameter 0 and for parameter 1
+  line_arrays above, below;      // [f] lines where the argument z of the kink is >= 0, and where it is <= 0
+  line_arrays kink;              // [f] z itself, from below and from above; shifts are not taken from a centre
+  float* start = nullptr;        // [f] the parameter that gives CROWN's lines
+  float* error = nullptr;        // [f] what rounding can cost per unit of |A|
   float* split_error = nullptr;  // [f] and per unit of beta
   float* gap = nullptr;          // [f] distance of the lines at the kink
   float* ratio = nullptr;        // [f] where the kink divides the interval of z: u / (u - l)
@@ -117,16 +118,16 @@ inline constexpr float unset_beta = -1;
 struct free_rows final {
   std::size_t width = 0;
   std::size_t splits = 0;
-  float* alpha = nullptr;             // [r, p]
-  float* alpha_mean = nullptr;        // [r, p]
-  float* alpha_square = nullptr;      // [r, p]
-  index_t* split_count = nullptr;     // [r]
-  index_t* split_parameter = nullptr; // [r, q]
-  float* split_sign = nullptr;        // [r, q]
-  float* beta = nullptr;              // [r, q]
-  float* beta_mean = nullptr;         // [r, q]
-  float* beta_square = nullptr;       // [r, q]
-  float* held = nullptr;              // [r, q] for kernels
+  float* alpha = nullptr;              // [r, p]
+  float* alpha_mean = nullptr;         // [r, p]
+  float* alpha_square = nullptr;       // [r, p]
+  index_t* split_count = nullptr;      // [r]
+  index_t* split_parameter = nullptr;  // [r, q]
+  float* split_sign = nullptr;         // [r, q]
+  float* beta = nullptr;               // [r, q]
+  float* beta_mean = nullptr;          // [r, q]
+  float* beta_square = nullptr;        // [r, q]
+  float* held = nullptr;               // [r, q] for kernels
 
   constexpr void carve(arena& memory, std::size_t rows, bool moments) {
     alpha = memory.take<float>(rows * width);

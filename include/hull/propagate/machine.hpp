@@ -36,9 +36,9 @@ using overwrite_flags = std::array<bool, S::input_count>;
 
 /// The steps of a propagation on stage S of network Net. All pointers of state and rows point into memory().
 template <class M, class Net>
-concept Machine = Network<Net> && requires(M machine, network_state<Net> state, row_block rows,
-                                           coefficient_views<Net> a, std::span<row_form const> forms,
-                                           std::span<disjunct const> cases, std::size_t n) {
+concept Machine = Network<Net> &&
+    requires(M machine, network_state<Net> state, row_block rows, coefficient_views<Net> a,
+             std::span<row_form const> forms, std::span<disjunct const> cases, std::size_t n) {
   { machine.memory() } -> std::same_as<arena&>;
   { machine.share(n) } -> std::same_as<row_range>;  // the rows of n that this rank computes
 };

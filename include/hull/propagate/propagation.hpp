@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Interval bound propagation and CROWN over a batch of boxes; alpha-CROWN over one box.
 //
-// Sources: IBP, Gowal et al. 2018, section 3; CROWN, Zhang et al. 2018, section 3, in the backward form of Xu et al. 2020
-// (auto_LiRPA), section 3.2. New here: every row is a lower bound (an upper bound is a row with sign -1), and rows are
-// kept in centred form (docs/soundness.md), so one vector per stage makes them sound in floating point.
+// Sources: IBP, Gowal et al. 2018, section 3; CROWN, Zhang et al. 2018, section 3, in the backward form of Xu et al.
+// 2020 (auto_LiRPA), section 3.2. New here: every row is a lower bound (an upper bound is a row with sign -1), and rows
+// are kept in centred form (docs/soundness.md), so one vector per stage makes them sound in floating point.
 #pragma once
 
 #include <algorithm>
@@ -48,11 +48,11 @@ class propagation final {
   void intersect_hidden(bool intersect) { intersect_ = intersect; }
 
   /// Bounds of all stages over each box. Sound for the exact network under Outward (docs/soundness.md).
-  /// Boxes: [b], each with one range per input. Cost: one forward pass, and with `crown` one backward pass per stage and
-  /// chunk of unstable neurons; with `alpha_crown`, which takes one box, another two passes per step of `how`.
+  /// Boxes: [b], each with one range per input. Cost: one forward pass, and with `crown` one backward pass per stage
+  /// and chunk of unstable neurons; with `alpha_crown`, which takes one box, another two passes per step of `how`.
   ///
-  /// `known`: [b] lists as known_heads lays them out (null: none), bounds of heads that hold for the box or one around it;
-  /// then fewer neurons need rows.
+  /// `known`: [b] lists as known_heads lays them out (null: none), bounds of heads that hold for the box or one around
+  /// it; then fewer neurons need rows.
   void run(std::span<std::vector<input_range> const* const> boxes, hidden_bounds method, ascent const& how = {},
            std::span<float const* const> known = {}) {
     bool const climbs = method == hidden_bounds::alpha_crown;
@@ -91,9 +91,7 @@ class propagation final {
   [[nodiscard]] std::vector<double> lower_bounds(std::span<row_form const> forms) {
     std::vector<double> bounds;
     bounds.reserve(forms.size());
-    backward_forms(forms, [&](row_block const& rows, coefficient_views<Net> const&) {
-      append_bounds(rows, bounds);
-    });
+    backward_forms(forms, [&](row_block const& rows, coefficient_views<Net> const&) { append_bounds(rows, bounds); });
     return bounds;
   }
 
@@ -107,7 +105,8 @@ class propagation final {
     for (std::size_t first = 0; first < forms.size(); first += chunk) {
       std::size_t const mark = machine_->memory().used();
       auto work = carve<last>(layout, std::min(chunk, forms.size() - first));
-      // no step goes back to the input, so its buffer, which may share the outputs' place, holds terms over X or nothing
+      // no step goes back to the input, so its buffer, which may share the outputs' place, holds terms over X or
+      // nothing
       if (!with_input && last != 0) work.a[0] = nullptr;
       machine_->seed_forms(state_, forms.subspan(first, work.rows.count), work.rows, work.a);
       machine_->bound_by_intervals(state_, work.rows, work.a);
@@ -216,7 +215,8 @@ class propagation final {
   template <std::size_t K>
   static std::size_t scratch_floats() {
     std::size_t most = 0;
-    for_each_stage<1, K + 1>([&]<std::size_t J> { most = std::max(most, M::template scratch_floats<stage<Net, J>>()); });
+    for_each_stage<1, K + 1>(
+        [&]<std::size_t J> { most = std::max(most, M::template scratch_floats<stage<Net, J>>()); });
     return most;
   }
 
@@ -225,8 +225,8 @@ class propagation final {
     std::size_t width = 0;
     for (std::size_t k = 0; k <= last; ++k) {
       // first fit: a plan with fewer buffers is not always the narrower one
-      width = std::max({width, plan_coefficients<Net>(k, false, false).width, plan_coefficients<Net>(k, true, false).width,
-                        plan_coefficients<Net>(k, true, true).width});
+      width = std::max({width, plan_coefficients<Net>(k, false, false).width,
+                        plan_coefficients<Net>(k, true, false).width, plan_coefficients<Net>(k, true, true).width});
     }
     return row_group * bytes_per_row(width) + scratch_floats<last>() * sizeof(float) + rounding_bytes;
   }
@@ -284,8 +284,8 @@ class propagation final {
     }
   }
 
-  /// The same with half the rows: first one row for each neuron, for the bound nearer to 0, whose coefficients bound the
-  /// neuron from the other side too, a little looser; then the other row, for the neurons that are still unstable.
+  /// The same with half the rows: first one row for each neuron, for the bound nearer to 0, whose coefficients bound
+  /// the neuron from the other side too, a little looser; then the other row, for the neurons that are still unstable.
   template <std::size_t K>
   void tighten_nearer(coefficient_plan<Net> const& layout, row_range mine) {
     using S = stage<Net, K>;

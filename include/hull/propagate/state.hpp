@@ -31,7 +31,8 @@ struct stage_state final {
   float* centre = nullptr;  // [b, n] |y - centre| <= spread
   float* spread = nullptr;  // [b, n]
 
-  // The relaxation in centred form, live columns only: lower_slope (t - origin) + lower_shift <= y - centre, upper alike.
+  // The relaxation in centred form, live columns only: lower_slope (t - origin) + lower_shift <= y - centre; upper
+  // alike
   index_t* live = nullptr;  // [c] element of live column c
   index_t* slot = nullptr;  // [n] live column of an element, or `dead`
   std::size_t live_count = 0;
@@ -54,18 +55,19 @@ struct stage_state final {
   static constexpr index_t dead = ~index_t{0};
 };
 
-/// Rows of one chunk. A row is a linear form over the values of some stages in centred form: its exact value is at least
-/// value - slack + sum over stages of A (y - centre).
+/// Rows of one chunk. A row is a linear form over the values of some stages in centred form: its exact value is at
+/// least value - slack + sum over stages of A (y - centre).
 struct row_block final {
   std::size_t count = 0;
-  index_t* box = nullptr;     // [r]
-  index_t* index = nullptr;   // [r] neuron of the start stage, or number of the specification row
-  float* sign = nullptr;      // [r] +1 for a lower bound, -1 for an upper bound (the row then bounds -t)
-  double* value = nullptr;    // [r]
-  double* slack = nullptr;    // [r]
-  double* bound = nullptr;    // [r] result: lower bound of the row
+  index_t* box = nullptr;       // [r]
+  index_t* index = nullptr;     // [r] neuron of the start stage, or number of the specification row
+  float* sign = nullptr;        // [r] +1 for a lower bound, -1 for an upper bound (the row then bounds -t)
+  double* value = nullptr;      // [r]
+  double* slack = nullptr;      // [r]
+  double* bound = nullptr;      // [r] result: lower bound of the row
   double* far_value = nullptr;  // [r] the same coefficients from above: the form's exact value is at most far_value +
-  double* far_bound = nullptr;  // [r]   slack + sum A (y - centre); far_bound is that upper bound. Null where not wanted
+  double* far_bound =
+      nullptr;  // [r]   slack + sum A (y - centre); far_bound is that upper bound. Null where not wanted
 };
 
 /// State of all stages for a batch of boxes.

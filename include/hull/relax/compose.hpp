@@ -20,13 +20,15 @@ HULL_FN inline line<float> compose_below(line<float> outer, line<float> inner, i
   double const at_lower = down::mul(rest, static_cast<double>(domain.lower));
   double const at_upper = down::mul(rest, static_cast<double>(domain.upper));
   double const least = at_lower < at_upper ? at_lower : at_upper;
-  double const bias = down::fma(static_cast<double>(outer.slope), static_cast<double>(inner.bias), static_cast<double>(outer.bias));
+  double const bias =
+      down::fma(static_cast<double>(outer.slope), static_cast<double>(inner.bias), static_cast<double>(outer.bias));
   return {rounded, down::from_double(down::add(bias, least))};
 }
 
 }  // namespace detail
 
-/// Lines of f(g(t)) on `domain`, where `outer` are lines of f on an interval that contains g(domain), `inner` those of g.
+/// Lines of f(g(t)) on `domain`, where `outer` are lines of f on an interval that contains g(domain), `inner` those of
+/// g.
 HULL_FN inline lines<float> compose(lines<float> outer, lines<float> inner, interval<float> domain) {
   auto const below = outer.lower.slope >= 0 ? inner.lower : inner.upper;
   auto const above = outer.upper.slope >= 0 ? inner.upper : inner.lower;

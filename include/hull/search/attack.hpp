@@ -48,7 +48,8 @@ class attack final {
 
   /// The same from given starting points.
   [[nodiscard]] std::vector<double> search_from(specification const& spec, std::vector<attack_point> points,
-                                                std::size_t steps, confirm_function const& confirm, deadline const& end) {
+                                                std::size_t steps, confirm_function const& confirm,
+                                                deadline const& end) {
     double step = 0.25;  // of each coordinate's range
     std::size_t const period = std::max<std::size_t>(1, steps / 6);
     for (std::size_t round = 0; round <= steps && !end.passed(); ++round) {
@@ -71,7 +72,8 @@ class attack final {
   };
 
   /// The centre, then uniform points and corners in turn.
-  static std::vector<input_range> start(std::vector<input_range> const& box, std::size_t number, std::mt19937_64& random) {
+  static std::vector<input_range> start(std::vector<input_range> const& box, std::size_t number,
+                                        std::mt19937_64& random) {
     std::uniform_real_distribution<double> uniform(0, 1);
     std::vector<input_range> point(box.size());
     for (std::size_t i = 0; i < box.size(); ++i) {

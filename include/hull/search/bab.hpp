@@ -30,12 +30,13 @@ enum class search_end { refuted, counterexample, gave_up };
 
 /// Settings that the command line does not offer.
 struct branch_options final {
-  std::size_t batch = 64;      // domains split in one round
+  std::size_t batch = 64;  // domains split in one round
   ascent root{.steps = 20, .alpha_rate = 0.1, .beta_rate = 0, .decay = 0.98, .patience = 10};
   // large steps that shrink fast: a warm start is left at once, and found again
   ascent child{.steps = 20, .alpha_rate = 0.1, .beta_rate = 0.05, .decay = 0.8, .patience = 20};
-  ascent leaf{.steps = 300, .alpha_rate = 0.05, .beta_rate = 0.05, .decay = 0.985, .patience = 100};  // nothing to split
-  std::size_t corners = 32;    // minimisers attacked at a time, in rounds 1, 2, 4, ... and every 64th
+  ascent leaf{
+      .steps = 300, .alpha_rate = 0.05, .beta_rate = 0.05, .decay = 0.985, .patience = 100};  // nothing to split
+  std::size_t corners = 32;  // minimisers attacked at a time, in rounds 1, 2, 4, ... and every 64th
   std::size_t corner_steps = 12;
 };
 
@@ -45,10 +46,19 @@ class branch_and_bound final {
  public:
   static constexpr std::size_t each = domain_store::candidates / 2;
 
-  branch_and_bound(M& machine, A& attacker, problem const& asked, specification const& spec, verify_options const& options,
-                   confirm_function const& confirm, deadline const& end, branch_options const& how = {})
-      : all_(machine, row_bytes(options)), machine_(&machine), search_(attacker, std::size_t{16} << 20), asked_(&asked),
-        spec_(&spec), options_(&options), confirm_(&confirm), end_(end), how_(how), proof_(options.proof) {
+  branch_and_bound(M& machine, A& attacker, problem const& asked, specification const& spec,
+                   verify_options const& options, confirm_function const& confirm, deadline const& end,
+                   branch_options const& how = {})
+      : all_(machine, row_bytes(options)),
+        machine_(&machine),
+        search_(attacker, std::size_t{16} << 20),
+        asked_(&asked),
+        spec_(&spec),
+        options_(&options),
+        confirm_(&confirm),
+        end_(end),
+        how_(how),
+        proof_(options.proof) {
     all_.intersect_hidden(options.intersect_hidden);
     all_.stop_at(end_);
     if (proof_.wanted()) {
@@ -59,7 +69,8 @@ class branch_and_bound final {
   }
 
   /// Settles `open`, disjuncts over one box; those that are refuted leave the list. Throws deadline_passed.
-  /// The same seed visits the same domains. `attack_open(open)` runs on what the root leaves open; true ends the search.
+  /// The same seed visits the same domains. `attack_open(open)` runs on what the root leaves open; true ends the
+  /// search.
   template <class Attack>
   search_end run(std::vector<std::size_t>& open, verify_report& report, Attack&& attack_open) {
     box_ = asked_->boxes[asked_->disjunct_box[open.front()]];
@@ -158,7 +169,8 @@ class branch_and_bound final {
         tasks[i] = {row(first + i).form, {}, alphas.data() + i * width, nullptr, goal(*row(first + i).form)};
         std::copy(root_alpha_.begin(), root_alpha_.end(), tasks[i].alpha);
       }
-      all_.climber().climb(tasks, how_.root, [&](std::size_t i, row_view<Net> const& view) { note(view, {}, found[i]); });
+      all_.climber().climb(tasks, how_.root,
+                           [&](std::size_t i, row_view<Net> const& view) { note(view, {}, found[i]); });
       bool refuted = false;
       std::vector<std::size_t> order(count);
       for (std::size_t i = 0; i < count; ++i) {
@@ -171,7 +183,8 @@ class branch_and_bound final {
       }
       if (refuted) continue;
       still.push_back(d);
-      std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return tasks[a].bound > tasks[b].bound; });
+      std::stable_sort(order.begin(), order.end(),
+                       [&](std::size_t a, std::size_t b) { return tasks[a].bound > tasks[b].bound; });
       order.resize(std::min(order.size(), most_tracks));
       target_tracks target;
       rows_.emplace_back();
@@ -219,8 +232,8 @@ class branch_and_bound final {
 
   /// kFSB: bounds both children of every candidate on the critical row, without optimising, and takes the candidate
   /// whose worse child is best. Domains without candidates are leaves.
-  void choose(frontier& queue, std::vector<index_t> const& taken, std::vector<index_t>& leaves, std::vector<index_t>& parents,
-              std::vector<index_t>& parameters) {
+  void choose(frontier& queue, std::vector<index_t> const& taken, std::vector<index_t>& leaves,
+              std::vector<index_t>& parents, std::vector<index_t>& parameters) {
     auto& store = queue.store();
     std::size_t const width = store.width();
     std::vector<float> alpha(taken.size() * width);
@@ -245,7 +258,8 @@ class branch_and_bound final {
         for (float const sign : {1.0f, -1.0f}) {
           queue.tree().path(store.node[slot], splits.emplace_back());
           auto& beta = betas.emplace_back();
-          for (std::size_t q = 0; q < splits.back().size(); ++q) beta.push_back(store.beta(slot, store.critical[slot], q));
+          for (std::size_t q = 0; q < splits.back().size(); ++q)
+            beta.push_back(store.beta(slot, store.critical[slot], q));
           beta.push_back(unset_beta);
           splits.back().push_back({found[i], sign});
         }
@@ -380,7 +394,8 @@ class branch_and_bound final {
     all_.climber().climb(tasks, how, [&](std::size_t number, row_view<Net> const& view) {
       if (refutes(tasks[number].bound, *tasks[number].form)) return;
       note(view, tasks[number].splits, found[number]);
-      if (collect_corners_ && corners_.size() < how_.corners) note_corner(view, rows_[store.target[requests[who[number][0]].from]][who[number][1]]);
+      if (collect_corners_ && corners_.size() < how_.corners)
+        note_corner(view, rows_[store.target[requests[who[number][0]].from]][who[number][1]]);
     });
     for (std::size_t number = 0; number < tasks.size(); ++number) {
       auto& one = results[who[number][0]];

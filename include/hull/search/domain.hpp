@@ -106,8 +106,8 @@ class domain_store final {
   /// Bytes in use, and those that a domain needs at least.
   [[nodiscard]] std::size_t bytes() const { return node.size() * least_bytes() + warm_bytes_; }
   [[nodiscard]] std::size_t least_bytes() const {
-    return 5 * sizeof(index_t) + (tracks_ + 1) * sizeof(double) + candidates * sizeof(index_t) +
-           sizeof(alpha_[0]) + sizeof(beta_[0]);
+    return 5 * sizeof(index_t) + (tracks_ + 1) * sizeof(double) + candidates * sizeof(index_t) + sizeof(alpha_[0]) +
+           sizeof(beta_[0]);
   }
   [[nodiscard]] std::size_t tracks() const { return tracks_; }
   [[nodiscard]] std::size_t width() const { return width_; }

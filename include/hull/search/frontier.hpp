@@ -10,9 +10,9 @@
 
 namespace hull {
 
-/// Best first: the domains furthest from a proof, so that what stays open shrinks from its worst end and the attack sees
-/// the most promising corners. When `budget` bytes are nearly used, domains forget where their rows would start, and the
-/// deepest come first, which keeps the number of open domains near (batch x depth). No domain is ever dropped.
+/// Best first: the domains furthest from a proof, so that what stays open shrinks from its worst end and the attack
+/// sees the most promising corners. When `budget` bytes are nearly used, domains forget where their rows would start,
+/// and the deepest come first, which keeps the number of open domains near (batch x depth). No domain is ever dropped.
 class frontier final {
  public:
   frontier(std::size_t tracks, std::size_t width, std::size_t budget) : store_(tracks, width), budget_(budget) {}

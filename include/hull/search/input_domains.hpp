@@ -17,7 +17,7 @@ namespace hull {
 struct input_domain final {
   std::uint32_t disjunct = 0;
   std::uint32_t known = ~std::uint32_t{0};  // bounds of hidden neurons over a box around this one, in known_bounds
-  double bound = 0;  // lower bound of the constraint nearest to proof, over a box around this one
+  double bound = 0;        // lower bound of the constraint nearest to proof, over a box around this one
   std::uint32_t leaf = 0;  // its node in the disjunct's proof, where one is wanted
 };
 

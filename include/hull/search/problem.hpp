@@ -27,16 +27,16 @@ struct problem_row final {
 /// Borrows the specification. Disjuncts with equal boxes (robustness: nine of them) share one box of the batch.
 struct problem final {
   std::vector<box_view> boxes;
-  std::vector<problem_row> rows;            // in order of the specification
-  std::vector<std::size_t> disjunct_box;    // [disjunct]
-  std::vector<std::size_t> first_row;       // [disjunct + 1]
+  std::vector<problem_row> rows;          // in order of the specification
+  std::vector<std::size_t> disjunct_box;  // [disjunct]
+  std::vector<std::size_t> first_row;     // [disjunct + 1]
 
   problem(specification const& spec, std::size_t inputs, std::size_t outputs) {
     expect(spec.inputs == inputs, spec.source + ": the specification has " + std::to_string(spec.inputs) +
                                       " inputs X, the network has " + std::to_string(inputs));
-    expect(spec.outputs == outputs || spec.outputs == 0,
-           spec.source + ": the specification has " + std::to_string(spec.outputs) + " outputs Y, the network has " +
-               std::to_string(outputs));
+    expect(spec.outputs == outputs || spec.outputs == 0, spec.source + ": the specification has " +
+                                                             std::to_string(spec.outputs) +
+                                                             " outputs Y, the network has " + std::to_string(outputs));
     auto const same = [](box_view a, box_view b) {
       return std::equal(a->begin(), a->end(), b->begin(), b->end(), [](input_range const& x, input_range const& y) {
         return x.lower == y.lower && x.upper == y.upper;

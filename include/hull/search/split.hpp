@@ -44,8 +44,8 @@ struct split_candidates final {
       for (std::size_t list = 0; list < 2; ++list) {
         if (rank >= count[list]) continue;
         index_t const p = parameter[list * Each + rank];
-        if (written == result.size() || std::find(result.begin(), result.begin() + static_cast<std::ptrdiff_t>(written), p) !=
-                                            result.begin() + static_cast<std::ptrdiff_t>(written)) {
+        if (written == result.size() || std::find(result.begin(), result.begin() + static_cast<std::ptrdiff_t>(written),
+                                                  p) != result.begin() + static_cast<std::ptrdiff_t>(written)) {
           continue;
         }
         result[written++] = p;

@@ -20,16 +20,20 @@ enum class verdict { unsat, sat, unknown, timeout };
 
 [[nodiscard]] constexpr std::string_view to_string(verdict v) {
   switch (v) {
-    case verdict::unsat: return "unsat";
-    case verdict::sat: return "sat";
-    case verdict::timeout: return "timeout";
-    case verdict::unknown: break;
+    case verdict::unsat:
+      return "unsat";
+    case verdict::sat:
+      return "sat";
+    case verdict::timeout:
+      return "timeout";
+    case verdict::unknown:
+      break;
   }
   return "unknown";
 }
 
-/// How to bound: interval arithmetic, CROWN, CROWN with optimised slopes where that does not settle it, branch and bound
-/// where that does not either; or all of them in turn, cheapest first.
+/// How to bound: interval arithmetic, CROWN, CROWN with optimised slopes where that does not settle it, branch and
+/// bound where that does not either; or all of them in turn, cheapest first.
 enum class bound_method { interval, crown, alpha_crown, branch, automatic };
 
 /// What a search tells while it runs.
@@ -45,10 +49,10 @@ struct verify_options final {
   bound_method method = bound_method::automatic;
   double timeout = std::numeric_limits<double>::infinity();  // seconds
   std::size_t memory_budget = std::size_t{1} << 30;          // bytes of the arena
-  bool intersect_hidden = true;  // see propagation::intersect_hidden
+  bool intersect_hidden = true;                              // see propagation::intersect_hidden
   std::uint64_t seed = 1;
-  std::size_t restarts = 64;  // starting points of the attack for each case
-  std::size_t steps = 60;     // gradient steps from each
+  std::size_t restarts = 64;                                  // starting points of the attack for each case
+  std::size_t steps = 60;                                     // gradient steps from each
   std::function<void(search_progress const&)> progress = {};  // called about twice a second
   std::atomic<bool> const* interrupt = nullptr;               // once true, verify() ends soon, as if time were up
   certificate* proof = nullptr;  // where to leave the proof of `unsat`; null: none is wanted
@@ -64,7 +68,7 @@ struct verify_report final {
   std::size_t domains = 0;             // boxes bounded
   double bound_seconds = 0;
   double attack_seconds = 0;
-  double search_seconds = 0;  // branch and bound, its attacks included
+  double search_seconds = 0;      // branch and bound, its attacks included
   std::size_t planned_bytes = 0;  // of the arena
   std::size_t peak_bytes = 0;     // what the arena really gave out
 };

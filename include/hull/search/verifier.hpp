@@ -50,8 +50,10 @@ class verifier final : public engine {
       // where a search follows, it attacks again what alpha-CROWN leaves open
       std::size_t const restarts = branches(options) ? std::min<std::size_t>(8, options.restarts) : options.restarts;
       if (attack_all(spec, open, restarts, options, confirm, end, report)) return report;
-      if (options.method == bound_method::alpha_crown) prove(asked, open, hidden_bounds::alpha_crown, options, end, report);
-      if (branches(options) && search_inputs<M, A>(weights_, asked, spec, open, options, confirm, end, report)) return report;
+      if (options.method == bound_method::alpha_crown)
+        prove(asked, open, hidden_bounds::alpha_crown, options, end, report);
+      if (branches(options) && search_inputs<M, A>(weights_, asked, spec, open, options, confirm, end, report))
+        return report;
       if (branches(options) && branch(asked, spec, open, options, confirm, end, report)) return report;
       report.answer = open.empty() ? verdict::unsat : verdict::unknown;
     } catch (deadline_passed const&) {
@@ -188,15 +190,17 @@ class verifier final : public engine {
   }
 
   /// Branch and bound over kinks, one box after the other. True if a counterexample was confirmed.
-  bool branch(problem const& asked, specification const& spec, std::vector<std::size_t>& open, verify_options const& options,
-              confirm_function const& confirm, deadline const& end, verify_report& report) {
+  bool branch(problem const& asked, specification const& spec, std::vector<std::size_t>& open,
+              verify_options const& options, confirm_function const& confirm, deadline const& end,
+              verify_report& report) {
     if (open.empty()) return false;
     detail::stopwatch const watch(report.search_seconds);
     branch_and_bound<Net, M, A> search(machine_, attacker_, asked, spec, options, confirm, end);
     std::vector<std::size_t> left;
     for (std::size_t first = 0, last = 0; first < open.size(); first = last) {
       while (last < open.size() && asked.disjunct_box[open[last]] == asked.disjunct_box[open[first]]) ++last;
-      std::vector<std::size_t> some(open.begin() + static_cast<std::ptrdiff_t>(first), open.begin() + static_cast<std::ptrdiff_t>(last));
+      std::vector<std::size_t> some(open.begin() + static_cast<std::ptrdiff_t>(first),
+                                    open.begin() + static_cast<std::ptrdiff_t>(last));
       auto const attack_open = [&](std::span<std::size_t const> those) {
         return attack_all(spec, those, options.restarts, options, confirm, end, report);
       };
@@ -207,13 +211,14 @@ class verifier final : public engine {
     return false;
   }
 
-  /// True if a counterexample was confirmed; it is in the report then. The open disjuncts are attacked in groups as large
-  /// as half the memory budget allows.
+  /// True if a counterexample was confirmed; it is in the report then. The open disjuncts are attacked in groups as
+  /// large as half the memory budget allows.
   bool attack_all(specification const& spec, std::span<std::size_t const> open, std::size_t restarts,
                   verify_options const& options, confirm_function const& confirm, deadline const& end,
                   verify_report& report) {
     detail::stopwatch const watch(report.attack_seconds);
-    std::size_t const points = std::clamp<std::size_t>(options.memory_budget / 2 / network_state<Net>::bytes(1), 1, 1024);
+    std::size_t const points =
+        std::clamp<std::size_t>(options.memory_budget / 2 / network_state<Net>::bytes(1), 1, 1024);
     std::size_t const each = std::min(restarts, points);
     std::size_t const group = std::max<std::size_t>(1, points / std::max<std::size_t>(1, each));
     attack<Net, A> search(attacker_, row_budget(options, points));

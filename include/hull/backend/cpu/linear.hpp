@@ -35,11 +35,12 @@ inline void linear_forward_batch(linear_weights w, stage_state const& x, stage_s
       w.out, true, scratch);
   if (!points) {
     product(
-        x.spread, w.in, batch, w.in, w.out, [&](std::size_t k, std::size_t o) { return std::fabs(w.weight[o * w.in + k]); },
-        radius, w.out, true, scratch);
+        x.spread, w.in, batch, w.in, w.out,
+        [&](std::size_t k, std::size_t o) { return std::fabs(w.weight[o * w.in + k]); }, radius, w.out, true, scratch);
   }
   for (std::size_t i = 0; i < batch * w.out; ++i) {
-    store_interval<Nearest>(y, i, {static_cast<double>(centre[i]) + w.bias[i % w.out], 0, points ? 0.0 : radius[i]}, 0, false);
+    store_interval<Nearest>(y, i, {static_cast<double>(centre[i]) + w.bias[i % w.out], 0, points ? 0.0 : radius[i]}, 0,
+                            false);
   }
 }
 
@@ -84,8 +85,8 @@ inline void linear_backward(linear_weights w, std::size_t rows, stage_state cons
                             stage_state const& x, float* a_x, bool overwrite, float* scratch) {
   product(
       a_y, y.live_count, rows, y.live_count, x.live_count,
-      [&](std::size_t k, std::size_t j) { return w.weight[y.live[k] * w.in + x.live[j]]; }, a_x, x.live_count, overwrite,
-      scratch);
+      [&](std::size_t k, std::size_t j) { return w.weight[y.live[k] * w.in + x.live[j]]; }, a_x, x.live_count,
+      overwrite, scratch);
 }
 
 /// Roundings of one term before it is added to a coefficient of the operand, and additions to such a coefficient.

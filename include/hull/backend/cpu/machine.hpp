@@ -38,7 +38,7 @@ class machine final {
   void reserve(std::size_t bytes) {
     if (bytes > memory_.capacity()) {
       block_.reset();
-      block_.reset(static_cast<std::byte*>(::operator new(bytes, std::align_val_t{arena::alignment})));
+      block_.reset(static_cast<std::byte*>(::operator new (bytes, std::align_val_t{arena::alignment})));
     }
     memory_ = arena(block_.get(), std::max(bytes, memory_.capacity()));
   }
@@ -116,7 +116,8 @@ class machine final {
     for (std::size_t b = 0; b < state.batch; ++b) {
       std::size_t const first = count;
       for (std::size_t i = 0; i < S::size; ++i) {
-        if (all || gains_from_bounds<S>(*weights_, s, b, i)) state.candidates[count++] = static_cast<index_t>(b * S::size + i);
+        if (all || gains_from_bounds<S>(*weights_, s, b, i))
+          state.candidates[count++] = static_cast<index_t>(b * S::size + i);
       }
       if ((count - first) * 10 <= S::size * 9) continue;
       // almost all: the rest is cheap, and tighter intervals of stable neurons help the layers behind a little
@@ -139,7 +140,8 @@ class machine final {
     seed_neurons<S>(state, rows, a);
   }
 
-  /// One row for each candidate first + r, for the bound nearer to 0: the one that is likely to decide the neuron's sign.
+  /// One row for each candidate first + r, for the bound nearer to 0: the one that is likely to decide the neuron's
+  /// sign.
   template <class S>
   void seed_nearer(network_state<Net> const& state, std::size_t first, row_block const& rows,
                    coefficient_views<Net> const& a) const {
@@ -153,10 +155,11 @@ class machine final {
     seed_neurons<S>(state, rows, a);
   }
 
-  /// The opposite rows of those candidates of seed_nearer that are not decided after refine_nearer. Returns their number
-  /// in rows.count; `all`: of every candidate.
+  /// The opposite rows of those candidates of seed_nearer that are not decided after refine_nearer. Returns their
+  /// number in rows.count; `all`: of every candidate.
   template <class S>
-  void seed_opposite(network_state<Net> const& state, row_block& rows, coefficient_views<Net> const& a, bool all) const {
+  void seed_opposite(network_state<Net> const& state, row_block& rows, coefficient_views<Net> const& a,
+                     bool all) const {
     auto const& s = state.stage[S::number];
     std::size_t count = 0;
     for (std::size_t r = 0; r < rows.count; ++r) {
@@ -258,7 +261,8 @@ class machine final {
   }
 
   /// Bounds rows at the output of the last stage (and at the input, for terms over X) by the intervals there.
-  void bound_by_intervals(network_state<Net> const& state, row_block const& rows, coefficient_views<Net> const& a) const {
+  void bound_by_intervals(network_state<Net> const& state, row_block const& rows,
+                          coefficient_views<Net> const& a) const {
     constexpr std::size_t last = stage_count<Net> - 1;
     for (std::size_t r = 0; r < rows.count; ++r) {
       double distance = 0;
@@ -267,7 +271,8 @@ class machine final {
         auto const& s = state.stage[k];
         if (a[k] == nullptr) continue;
         for (std::size_t c = 0; c < s.live_count; ++c) {
-          distance += static_cast<double>(std::fabs(a[k][r * s.live_count + c])) * s.spread[rows.box[r] * s.size + s.live[c]];
+          distance +=
+              static_cast<double>(std::fabs(a[k][r * s.live_count + c])) * s.spread[rows.box[r] * s.size + s.live[c]];
         }
         terms += s.live_count;
       }
@@ -368,8 +373,10 @@ class machine final {
     auto const& y = state.stage[S::number];
     auto const x = sources<S>(state);
     auto const in = targets<S>(d);
-    if constexpr (HeadOf<typename S::head, linear_head>) linear_points(dense<S>(), rows.count, *x[0], in[0], y, head, scratch);
-    if constexpr (HeadOf<typename S::head, conv_head>) conv_points(filters<S>(), rows.count, *x[0], in[0], y, head, scratch);
+    if constexpr (HeadOf<typename S::head, linear_head>)
+      linear_points(dense<S>(), rows.count, *x[0], in[0], y, head, scratch);
+    if constexpr (HeadOf<typename S::head, conv_head>)
+      conv_points(filters<S>(), rows.count, *x[0], in[0], y, head, scratch);
     if constexpr (HeadOf<typename S::head, sparse_head>) sparse_points<S>(rows.count, x, in, y, head);
     if constexpr (HeadOf<typename S::head, max_head>) max_points(rows, *x[0], in[0], y, head);
   }
@@ -403,7 +410,8 @@ class machine final {
   /// Threads that may each drive a machine of their own at the same time.
   [[nodiscard]] static std::size_t workers() { return thread_count(); }
 
-  /// Calls body(i, worker) for i = 0 .. count - 1 from those threads. `body` may throw; all calls end before it returns.
+  /// Calls body(i, worker) for i = 0 .. count - 1 from those threads. `body` may throw; all calls end before it
+  /// returns.
   template <class Body>
   static void side_by_side(std::size_t count, Body&& body) {
     parallel_tasks(count, std::forward<Body>(body));
@@ -465,12 +473,16 @@ class machine final {
   template <class S>
   [[nodiscard]] conv_weights filters() const {
     constexpr std::size_t at = S::info.head;
-    return {weights_->template tensor<at, 0>(), weights_->template tensor<at, 1>(), S::head::filter,
-            S::template operand<0>, S::shape, weights_->template rounded<at>()};
+    return {weights_->template tensor<at, 0>(),
+            weights_->template tensor<at, 1>(),
+            S::head::filter,
+            S::template operand<0>,
+            S::shape,
+            weights_->template rounded<at>()};
   }
 
   struct release {
-    void operator()(std::byte* block) const { ::operator delete(block, std::align_val_t{arena::alignment}); }
+    void operator()(std::byte* block) const { ::operator delete (block, std::align_val_t{arena::alignment}); }
   };
 
   parameters<Net> const* weights_;

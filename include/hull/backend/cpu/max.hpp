@@ -50,7 +50,8 @@ void max_forward(stage_state const& x, stage_state const& y, std::size_t batch) 
 }
 
 /// The operand's coefficients must have been set to zero or by other stages before.
-inline void max_backward(row_block const& rows, stage_state const& y, float const* a_y, stage_state const& x, float* a_x) {
+inline void max_backward(row_block const& rows, stage_state const& y, float const* a_y, stage_state const& x,
+                         float* a_x) {
   parallel_ranges(rows.count, 1, 2 * y.live_count, [&](std::size_t first, std::size_t last) {
     for (std::size_t r = first; r < last; ++r) {
       index_t const* const pick = y.pick + rows.box[r] * y.size;

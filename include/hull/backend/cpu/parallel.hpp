@@ -56,8 +56,8 @@ void parallel_ranges(std::size_t count, std::size_t grain, std::size_t work, Bod
   });
 }
 
-/// Calls body(i, thread number) for i = 0 .. count - 1: tasks long enough for a thread each, whose own loops then stay on
-/// that thread. After an exception no further task starts; the first one is thrown again at the end.
+/// Calls body(i, thread number) for i = 0 .. count - 1: tasks long enough for a thread each, whose own loops then stay
+/// on that thread. After an exception no further task starts; the first one is thrown again at the end.
 template <class Body>
 void parallel_tasks(std::size_t count, Body&& body) {
   std::exception_ptr first;

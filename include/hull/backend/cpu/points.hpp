@@ -118,7 +118,8 @@ void sparse_points(std::size_t rows, operands<S, stage_state const*> const& x, o
 }
 
 /// The head as a function of its pick.
-inline void max_points(row_block const& rows, stage_state const& x, float const* d_x, stage_state const& y, float* d_y) {
+inline void max_points(row_block const& rows, stage_state const& x, float const* d_x, stage_state const& y,
+                       float* d_y) {
   parallel_ranges(rows.count, 1, 2 * y.live_count, [&](std::size_t first, std::size_t last) {
     for (std::size_t r = first; r < last; ++r) {
       index_t const* const pick = y.pick + rows.box[r] * y.size;

@@ -20,11 +20,11 @@ inline constexpr std::size_t lanes = simd_bytes / sizeof(float);
 // aligned(4): operands need no alignment
 using vec [[gnu::vector_size(simd_bytes), gnu::aligned(4), gnu::may_alias]] = float;
 
-inline constexpr std::size_t chain = 32;                             // terms summed in one register
-inline constexpr std::size_t panel = 2 * lanes;                      // columns of a packed panel
-inline constexpr std::size_t tile_rows = lanes == 16 ? 12 : 6;       // rows of a register tile
-inline constexpr std::size_t block_terms = 256;                      // rows of W packed at a time, a multiple of `chain`
-inline constexpr std::size_t block_columns = 512 / panel * panel;    // columns of W packed at a time
+inline constexpr std::size_t chain = 32;                           // terms summed in one register
+inline constexpr std::size_t panel = 2 * lanes;                    // columns of a packed panel
+inline constexpr std::size_t tile_rows = lanes == 16 ? 12 : 6;     // rows of a register tile
+inline constexpr std::size_t block_terms = 256;                    // rows of W packed at a time, a multiple of `chain`
+inline constexpr std::size_t block_columns = 512 / panel * panel;  // columns of W packed at a time
 inline constexpr std::size_t block_floats = block_terms * block_columns;
 
 /// Additions to one element of C that a product of `terms` terms makes; each rounds all that C held before.
@@ -91,7 +91,8 @@ inline void packed_product(float const* a, std::size_t lda, std::size_t rows, fl
     std::size_t tile_lda = lda;
     if (height < tile_rows) {  // a part of a tile runs on a copy with zeros below
       std::memset(edge_a, 0, sizeof edge_a);
-      for (std::size_t r = 0; r < height; ++r) std::memcpy(edge_a + r * block_terms, tile_a + r * lda, terms * sizeof(float));
+      for (std::size_t r = 0; r < height; ++r)
+        std::memcpy(edge_a + r * block_terms, tile_a + r * lda, terms * sizeof(float));
       tile_a = edge_a;
       tile_lda = block_terms;
     }
@@ -116,8 +117,8 @@ inline void packed_product(float const* a, std::size_t lda, std::size_t rows, fl
 /// C [rows, columns] (+)= A [rows, terms] W with W(k, j) = element(k, j), on all cores.
 /// `scratch`: block_floats floats.
 template <class Element>
-void product(float const* a, std::size_t lda, std::size_t rows, std::size_t terms, std::size_t columns, Element&& element,
-             float* c, std::size_t ldc, bool overwrite, float* scratch) {
+void product(float const* a, std::size_t lda, std::size_t rows, std::size_t terms, std::size_t columns,
+             Element&& element, float* c, std::size_t ldc, bool overwrite, float* scratch) {
   if (terms == 0 && overwrite) {
     for (std::size_t r = 0; r < rows; ++r) std::fill_n(c + r * ldc, columns, 0.0f);
     return;

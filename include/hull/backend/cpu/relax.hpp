@@ -110,9 +110,10 @@ inline double slope_error(stage_state const& s, std::size_t at) {
   return exact(s.lower_slope[at]) && exact(s.upper_slope[at]) ? 0 : 1.001 * unit_float;
 }
 
-/// What rounding can cost each live column per unit of |A|: in A * slope, in the head's backward product, and in sums of
-/// shifts. `roundings` are counted for all n columns in the worst order. In a Linear head the live ones make fewer chains,
-/// and terms that come late meet fewer roundings: c % chain fewer in their own chain, one fewer for each chain added before.
+/// What rounding can cost each live column per unit of |A|: in A * slope, in the head's backward product, and in sums
+/// of shifts. `roundings` are counted for all n columns in the worst order. In a Linear head the live ones make fewer
+/// chains, and terms that come late meet fewer roundings: c % chain fewer in their own chain, one fewer for each chain
+/// added before.
 inline void find_errors(stage_state& s, bool ordered, std::size_t batch, std::size_t roundings, bool rounded) {
   if (ordered) roundings -= product_additions(s.size) - product_additions(s.live_count);
   double const sum_error = gamma_sum(s.size);
@@ -141,7 +142,8 @@ void relax_stage(Parameters const& weights, operands<S, stage_state const*> cons
       for (std::size_t i = first; i < last; ++i) {
         std::size_t const at = b * n + i;
         auto const [around, image, domain] = relax_tail<S>(weights, s, b, i);
-        float const centre = static_cast<float>(0.5 * (static_cast<double>(image.lower) + static_cast<double>(image.upper)));
+        float const centre =
+            static_cast<float>(0.5 * (static_cast<double>(image.lower) + static_cast<double>(image.upper)));
         float const spread = std::max(up::sub(image.upper, centre), up::sub(centre, image.lower));
         s.centre[at] = centre;
         s.spread[at] = spread;
@@ -151,12 +153,14 @@ void relax_stage(Parameters const& weights, operands<S, stage_state const*> cons
         // line(origin) - centre; 4 roundings of double, and the distance of origin from the exact origin
         auto const shift = [&](line<float> l) { return l.slope * origin + l.bias - centre; };
         auto const doubt = [&](line<float> l) {
-          return std::fabs(l.slope) * error + 8 * unit_double * (std::fabs(l.slope * origin) + std::fabs(l.bias) + std::fabs(centre));
+          return std::fabs(l.slope) * error +
+                 8 * unit_double * (std::fabs(l.slope * origin) + std::fabs(l.bias) + std::fabs(centre));
         };
         if constexpr (R::outward) {
           s.lower_shift[at] = down::from_double(shift(around.lower) - doubt(around.lower));
           s.upper_shift[at] = up::from_double(shift(around.upper) + doubt(around.upper));
-          double const turn = std::fabs(static_cast<double>(around.upper.slope) - static_cast<double>(around.lower.slope));
+          double const turn =
+              std::fabs(static_cast<double>(around.upper.slope) - static_cast<double>(around.lower.slope));
           double const gap = far_gap(around, domain, origin) * (1 + 16 * unit_double) + turn * error;
           s.lower_far[at] = up::from_double(up::add(static_cast<double>(s.upper_shift[at]), gap));
           s.upper_far[at] = down::from_double(down::sub(static_cast<double>(s.lower_shift[at]), gap));
@@ -196,8 +200,8 @@ inline double far_shift(stage_state const& s, std::size_t base, float const* row
 }
 
 /// Takes rows from the output of a stage to its head: a (in place, [rows, live]), value and slack. If `Finish`, `bound`
-/// gets the lower bound of the row that interval arithmetic gives here if no other stage holds coefficients, far_bound its
-/// upper bound by the same coefficients.
+/// gets the lower bound of the row that interval arithmetic gives here if no other stage holds coefficients, far_bound
+/// its upper bound by the same coefficients.
 template <class R, bool Finish>
 void relax_rows(row_block const& rows, stage_state const& s, float* a) {
   std::size_t const live = s.live_count;

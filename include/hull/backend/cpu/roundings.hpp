@@ -18,9 +18,8 @@ template <class S>
   if constexpr (HeadOf<typename S::head, linear_head>) return linear_additions(S::size);
   if constexpr (HeadOf<typename S::head, conv_head>) return conv_additions(S::head::filter);
   if constexpr (HeadOf<typename S::head, sparse_head>) {
-    return []<std::size_t... I>(std::index_sequence<I...>) {
-      return S::head::template uses<S::template operand<I>...>;
-    }(std::make_index_sequence<S::input_count>{});
+    return []<std::size_t... I>(std::index_sequence<I...>) { return S::head::template uses<S::template operand<I>...>; }
+    (std::make_index_sequence<S::input_count>{});
   }
   if constexpr (HeadOf<typename S::head, max_head>) return S::head::template uses<S::template operand<0>>;
   return 0;
@@ -43,7 +42,8 @@ template <Network Net, std::size_t X>
 template <class S>
 [[nodiscard]] constexpr std::size_t operand_additions() {
   std::size_t most = 0;
-  S::for_each_operand([&]<std::size_t I> { most = std::max(most, all_additions<typename S::net, S::template input<I>>()); });
+  S::for_each_operand(
+      [&]<std::size_t I> { most = std::max(most, all_additions<typename S::net, S::template input<I>>()); });
   return most;
 }
 

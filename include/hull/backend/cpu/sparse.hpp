@@ -16,7 +16,8 @@ template <class S, class F>
 inline void for_terms(std::size_t k, F&& f) {
   [&]<std::size_t... I>(std::index_sequence<I...>) {
     S::head::template terms<S::template operand<I>...>(k, std::forward<F>(f));
-  }(std::make_index_sequence<S::input_count>{});
+  }
+  (std::make_index_sequence<S::input_count>{});
 }
 
 /// States (or coefficient buffers) of the operands, by operand number.
