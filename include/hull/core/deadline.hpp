@@ -6,6 +6,8 @@
 #include <atomic>
 #include <chrono>
 #include <exception>
+#include <functional>
+#include <utility>
 
 namespace hull {
 
@@ -28,7 +30,14 @@ class deadline final {
   /// The deadline has passed, too, once `*flag` is true (null: never). A handler of signals may set it.
   void watch(std::atomic<bool> const* flag) { flag_ = flag; }
 
-  [[nodiscard]] bool passed() const {
+  /// Where several ranks run the same steps: asks all of them, so that they stop together. `any` returns whether one of
+  /// them says yes; every rank must then ask passed() or check() equally often.
+  void agree(std::function<bool(bool)> any) { any_ = std::move(any); }
+
+  [[nodiscard]] bool passed() const { return any_ ? any_(passed_here()) : passed_here(); }
+
+  /// Without asking others.
+  [[nodiscard]] bool passed_here() const {
     return (flag_ != nullptr && flag_->load(std::memory_order_relaxed)) || (set_ && clock::now() >= end_);
   }
 
@@ -39,6 +48,7 @@ class deadline final {
  private:
   static constexpr double longest = 1e9;  // seconds; far more would overflow the clock
 
+  std::function<bool(bool)> any_;
   std::atomic<bool> const* flag_ = nullptr;
   clock::time_point end_{};
   bool set_ = false;

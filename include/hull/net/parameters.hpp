@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <hull/core/error.hpp>
+#include <hull/net/blocks.hpp>
 #include <hull/net/graph.hpp>
 
 namespace hull {
@@ -88,6 +89,29 @@ consteval auto parameter_slots() {
 template <Network Net>
 inline constexpr auto parameter_slots = detail::parameter_slots<Net>();
 
+/// Checks the values that a source gave for a tensor. Throws hull::error.
+inline void check_values(std::string const& key, std::size_t count, parameter_values const& found) {
+  expect(found.values.size() == count, "parameter " + key + " has " + std::to_string(found.values.size()) +
+                                           " values, the network expects " + std::to_string(count));
+  for (float const value : found.values) {
+    expect(std::isfinite(value), "parameter " + key + " has a value that is NaN or infinite");
+  }
+}
+
+/// The scalar function of pointwise node I at element `index`, its parameters bound. `weights` has tensor<I, P>().
+template <Network Net, std::size_t I, class Weights>
+[[nodiscard]] auto bind_element(Weights const& weights, std::size_t index) {
+  using op = typename graph<Net>::template op<I>;
+  constexpr extents shape = graph<Net>::template shape<I>;
+  return [&]<std::size_t... P>(std::index_sequence<P...>) {
+    [[maybe_unused]] auto const place = [&](per extent) {
+      return extent == per::layer ? 0 : extent == per::channel ? index / shape.stride(0) : index;
+    };
+    return typename op::element{weights.template tensor<I, P>()[place(op::parameters[P].extent)]...};
+  }
+  (std::make_index_sequence<op::parameters.size()>{});
+}
+
 /// The parameters of a network in host memory.
 template <Network Net>
 class parameters final {
@@ -98,15 +122,12 @@ class parameters final {
   /// `source(key)` returns a parameter_values for each key "<layer>.<name>".
   /// Throws hull::error if a count differs from the network's or a value is not finite. Cost: one copy.
   template <class Source>
-  explicit parameters(Source&& source) : values_(size) {
+  explicit parameters(Source const& source) : values_(size) {
     for (std::size_t at = 0; at < slots.size(); ++at) {
       auto const& slot = slots[at];
       std::string const key = std::string(slot.layer) + "." + std::string(slot.name);
       parameter_values const found = source(key);
-      expect(found.values.size() == slot.count, "parameter " + key + " has " + std::to_string(found.values.size()) +
-                                                    " values, the network expects " + std::to_string(slot.count));
-      for (float const value : found.values)
-        expect(std::isfinite(value), "parameter " + key + " has a value that is NaN or infinite");
+      check_values(key, slot.count, found);
       std::copy(found.values.begin(), found.values.end(), values_.begin() + static_cast<std::ptrdiff_t>(slot.offset));
       rounded_[at] = found.rounded;
     }
@@ -130,21 +151,35 @@ class parameters final {
   /// The scalar function of pointwise node I at element `index`, its parameters bound.
   template <std::size_t I>
   [[nodiscard]] auto element(std::size_t index) const {
-    using op = typename graph<Net>::template op<I>;
-    constexpr extents shape = graph<Net>::template shape<I>;
-    return [&]<std::size_t... P>(std::index_sequence<P...>) {
-      return typename op::element{at<I, P>(shape, op::parameters[P].extent, index)...};
-    }
-    (std::make_index_sequence<op::parameters.size()>{});
+    return bind_element<Net, I>(*this, index);
+  }
+
+  // Weights of heads: who holds only a part of them (shard/sharded_parameters.hpp) offers the same.
+
+  /// Calls f(column_block) for the blocks of the matrix of Linear node I, in order.
+  template <std::size_t I, class F>
+  void each_block(F&& f) const {
+    constexpr std::size_t rows = graph<Net>::template shape<I>.size();
+    constexpr std::size_t columns = slots[detail::first_slot<Net>[I]].count / rows;
+    for_blocks(rows, columns, [&](std::size_t first, std::size_t last) {
+      f(column_block{tensor<I, 0>() + first, columns, first, last});
+    });
+  }
+
+  /// The same in blocks of any size: here the whole matrix.
+  template <std::size_t I, class F>
+  void any_blocks(F&& f) const {
+    constexpr std::size_t columns = slots[detail::first_slot<Net>[I]].count / graph<Net>::template shape<I>.size();
+    f(column_block{tensor<I, 0>(), columns, 0, columns});
+  }
+
+  /// Calls f(filters) with all filters of Conv node I.
+  template <std::size_t I, class F>
+  void filters(F&& f) const {
+    f(tensor<I, 0>());
   }
 
  private:
-  template <std::size_t I, std::size_t P>
-  [[nodiscard]] float at(extents shape, per extent, std::size_t index) const {
-    std::size_t const i = extent == per::layer ? 0 : extent == per::channel ? index / shape.stride(0) : index;
-    return tensor<I, P>()[i];
-  }
-
   std::vector<float> values_;
   std::array<bool, slots.size() + 1> rounded_{};
 };

@@ -102,11 +102,14 @@ class row_climber final {
     }
     auto const layout = plan_coefficients<Net>(K, false, false);
     row_range const mine = machine_->share(neurons.size());
+    std::size_t const most = machine_->most(neurons.size());
     std::size_t const chunk = std::max<std::size_t>(1, chunk_rows(layout, K - 1, 0, true) / 2);
-    for (std::size_t first = mine.first; first < mine.last; first += chunk) {
-      std::size_t const count = std::min(chunk, mine.last - first);
-      tighten_chunk<S>(layout, how, all, {neurons.data() + first, count});
+    for (std::size_t done = 0; machine_->any(done < most, end_); done += chunk) {
+      std::size_t const first = std::min(mine.first + done, mine.last);
+      tighten_chunk<S>(layout, how, all, {neurons.data() + first, std::min(chunk, mine.last - first)});
     }
+    std::copy(neurons.begin(), neurons.end(), state_->candidates);
+    machine_->template gather_candidates<S>(*state_, neurons.size());
   }
 
   /// Optimises every task, at least evaluates it (how.steps = 0). `ended(number, view)` sees each row at its last
@@ -121,7 +124,8 @@ class row_climber final {
     }
     auto const layout = plan_coefficients<Net>(last, true, with_input);
     std::size_t const chunk = chunk_rows(layout, last, splits, how.steps > 0);
-    for (std::size_t first = 0; first < tasks.size(); first += chunk) {
+    for (std::size_t done = 0; machine_->any(done < tasks.size(), end_); done += chunk) {
+      std::size_t const first = std::min(done, tasks.size());
       auto const some = tasks.subspan(first, std::min(chunk, tasks.size() - first));
       climb_chunk(layout, how, some, splits, [&](std::size_t i, row_view<Net> const& view) { ended(first + i, view); });
     }
@@ -259,7 +263,7 @@ class row_climber final {
     for_each_stage_backward<K>([&]<std::size_t J> {
       using S = stage<Net, J>;
       if (!layout.reached(J)) return;
-      end_.check();
+      machine_->poll(end_);
       machine_->template relax_free_rows<S>(*state_, free_.stage[J], work.rows, work.parameters, work.a, work.moved);
       auto from = work.a;
       from[J] = work.moved;
@@ -292,7 +296,7 @@ class row_climber final {
     for_each_stage<1, K + 1>([&]<std::size_t J> {
       using S = stage<Net, J>;
       if (!wanted[J]) return;
-      end_.check();
+      machine_->poll(end_);
       machine_->template points<S>(*state_, work.rows, work.a, work.moved, work.scratch);
       machine_->template climb<S>(*state_, free_.stage[J], work.rows, work.parameters, adam, work.a, work.moved);
     });
@@ -342,7 +346,7 @@ class row_climber final {
       start(work.parameters.alpha + r * work.parameters.width, K - 1);
     }
     std::vector<kept_row> kept(witness_ ? work.rows.count : 0);  // [number of the row]
-    for (std::size_t step = 0; work.rows.count > 0; ++step) {
+    for (std::size_t step = 0; machine_->any(work.rows.count > 0, end_); ++step) {
       machine_->template seed_neurons<S>(*state_, work.rows, work.a);
       evaluate<K - 1>(layout, work);
       machine_->template refine<S>(*state_, work.rows, true);
@@ -391,13 +395,13 @@ class row_climber final {
     auto const& p = work.parameters;
     for (std::size_t r = 0; r < tasks.size(); ++r) load(work, r, tasks[r]);
     std::vector<row_form> forms;
-    for (std::size_t step = 0; work.rows.count > 0; ++step) {
+    for (std::size_t step = 0; machine_->any(work.rows.count > 0, end_); ++step) {
       forms.clear();
       for (std::size_t r = 0; r < work.rows.count; ++r) forms.push_back({0, tasks[work.id[r]].form});
       machine_->seed_forms(*state_, forms, work.rows, work.a);
       evaluate<last>(layout, work);
       bool const stop = step == how.steps || p.width + splits == 0;
-      std::size_t going = 0;
+      bool going = false;
       for (std::size_t r = 0; r < work.rows.count; ++r) {
         auto& task = tasks[work.id[r]];
         if (improve(work, r, how)) {
@@ -410,9 +414,9 @@ class row_climber final {
         }
         if (task.bound > task.goal || stop) work.done[r] = 1;
         if (work.done[r]) ended(work.id[r], row_view<Net>{state_, &free_, &work.a, r});
-        going += work.done[r] ? 0 : 1;
+        going = going || !work.done[r];
       }
-      if (going == 0) break;
+      if (!machine_->any(going, end_)) break;
       update<last>(layout, work, how, step);
       compact(work);
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What propagation asks of a machine. A backend runs the steps; a sharding policy may stand between (who holds which
+// What propagation asks of a machine. A backend runs the steps; a sharding policy stands between (who holds which
 // weights, which rows); propagation itself names neither.
 #pragma once
 
@@ -9,16 +9,12 @@
 #include <span>
 
 #include <hull/core/arena.hpp>
+#include <hull/core/deadline.hpp>
+#include <hull/propagate/share.hpp>
 #include <hull/propagate/specification.hpp>
 #include <hull/propagate/state.hpp>
 
 namespace hull {
-
-/// A part [first, last) of a list of rows.
-struct row_range final {
-  std::size_t first = 0;
-  std::size_t last = 0;
-};
 
 /// A specification row: the linear form of `form` over the box number `box` of the batch.
 struct row_form final {
@@ -38,9 +34,15 @@ using overwrite_flags = std::array<bool, S::input_count>;
 template <class M, class Net>
 concept Machine = Network<Net> &&
     requires(M machine, network_state<Net> state, row_block rows, coefficient_views<Net> a,
-             std::span<row_form const> forms, std::span<disjunct const> cases, std::size_t n) {
+             std::span<row_form const> forms, std::span<disjunct const> cases, std::size_t n, bool mine,
+             deadline const& end, double* bounds) {
   { machine.memory() } -> std::same_as<arena&>;
-  { machine.share(n) } -> std::same_as<row_range>;  // the rows of n that this rank computes
+  // Ranks: all run the same steps in the same order on rows of their own.
+  { machine.share(n) } -> std::same_as<row_range>;   // the rows of n that this rank computes
+  { machine.most(n) } -> std::same_as<std::size_t>;  // and the most that any rank computes
+  { machine.any(mine, end) } -> std::same_as<bool>;  // whether any rank says yes; throws deadline_passed, all or none
+  machine.poll(end);                                 // the same where ranks may differ: alone, or not at all
+  machine.gather(bounds, n);                         // n numbers, of which each rank has computed its share
 };
 
 }  // namespace hull

@@ -63,7 +63,7 @@ class propagation final {
     machine_->load_boxes(state_, boxes);
     for_each_stage<1, stage_count<Net>>([&]<std::size_t K> {
       using S = stage<Net, K>;
-      end_.check();
+      machine_->poll(end_);
       machine_->template forward<S>(state_);
       if constexpr (detail::needs_rows<Net, K>()) {
         if (!known.empty()) machine_->template narrow<S>(state_, known, known_heads<Net>::plan.offset[K]);
@@ -80,18 +80,22 @@ class propagation final {
     begin(boxes, plan(boxes.size()));
     machine_->load_boxes(state_, boxes);
     for_each_stage<1, stage_count<Net>>([&]<std::size_t K> {
-      end_.check();
+      machine_->poll(end_);
       machine_->template forward<stage<Net, K>>(state_);
       machine_->template relax<stage<Net, K>>(state_);
     });
   }
 
   /// Lower bounds of linear forms over the outputs (and inputs), after run(). Returns one bound per form; a bound that
-  /// could not be computed (overflow) is -infinity.
+  /// could not be computed (overflow) is -infinity. Ranks divide the forms.
   [[nodiscard]] std::vector<double> lower_bounds(std::span<row_form const> forms) {
-    std::vector<double> bounds;
-    bounds.reserve(forms.size());
-    backward_forms(forms, [&](row_block const& rows, coefficient_views<Net> const&) { append_bounds(rows, bounds); });
+    std::vector<double> bounds(forms.size());
+    std::size_t at = machine_->share(forms.size()).first;
+    backward(forms, machine_->share(forms.size()), machine_->most(forms.size()),
+             [&](row_block const& rows, coefficient_views<Net> const&) {
+               for (std::size_t r = 0; r < rows.count; ++r) bounds[at++] = known_bound(rows.bound[r]);
+             });
+    machine_->gather(bounds.data(), bounds.size());
     return bounds;
   }
 
@@ -110,29 +114,17 @@ class propagation final {
       if (!with_input && last != 0) work.a[0] = nullptr;
       machine_->seed_forms(state_, forms.subspan(first, work.rows.count), work.rows, work.a);
       machine_->bound_by_intervals(state_, work.rows, work.a);
-      append_bounds(work.rows, bounds);
+      for (std::size_t r = 0; r < work.rows.count; ++r) bounds.push_back(known_bound(work.rows.bound[r]));
       machine_->memory().release(mark);
     }
     return bounds;
   }
 
-  /// Runs the forms back to the input in chunks; `finish(rows, coefficients)` sees each chunk with the coefficients of
+  /// Runs all forms back to the input in chunks; `finish(rows, coefficients)` sees each chunk with the coefficients of
   /// the input. With boxes of one point the coefficients are the gradient of the form.
   template <class Finish>
   void backward_forms(std::span<row_form const> forms, Finish&& finish) {
-    bool const with_input = has_input_terms(forms);
-    auto const layout = plan_coefficients<Net>(last, true, with_input);
-    row_range const mine = machine_->share(forms.size());
-    std::size_t const chunk = chunk_rows<last>(layout, mine.last - mine.first);
-    for (std::size_t first = mine.first; first < mine.last; first += chunk) {
-      std::size_t const mark = machine_->memory().used();
-      auto work = carve<last>(layout, std::min(chunk, mine.last - first));
-      machine_->seed_forms(state_, forms.subspan(first, work.rows.count), work.rows, work.a);
-      step_back<last>(layout, work);
-      finish_rows(work);
-      finish(work.rows, work.a);
-      machine_->memory().release(mark);
-    }
+    backward(forms, {0, forms.size()}, forms.size(), finish);
   }
 
   /// Optimises rows, after run() with `alpha_crown`.
@@ -141,21 +133,25 @@ class propagation final {
   /// Lower bounds of linear forms with parameters optimised for each, after run() with `alpha_crown`. As lower_bounds.
   [[nodiscard]] std::vector<double> climbed_bounds(std::span<row_form const> forms, ascent const& how = {}) {
     std::size_t const width = climber_.width();
-    std::vector<double> bounds;
+    std::vector<double> bounds(forms.size());
     std::vector<float> alpha(width);
     climber_.start(alpha.data());
     std::size_t const group = 64;  // alphas of a group are kept
-    std::vector<float> alphas(std::min(group, forms.size()) * width);
-    for (std::size_t first = 0; first < forms.size(); first += group) {
-      std::vector<form_task> tasks(std::min(group, forms.size() - first));
+    row_range const mine = machine_->share(forms.size());
+    std::size_t const most = machine_->most(forms.size());
+    std::vector<float> alphas(std::min(group, most) * width);
+    for (std::size_t done = 0; done < most; done += group) {
+      row_range const now = part(mine, done, group);
+      std::vector<form_task> tasks(now.size());
       for (std::size_t i = 0; i < tasks.size(); ++i) {
-        tasks[i].form = forms[first + i].form;
+        tasks[i].form = forms[now.first + i].form;
         tasks[i].alpha = alphas.data() + i * width;
         std::copy(alpha.begin(), alpha.end(), tasks[i].alpha);
       }
       climber_.climb(tasks, how, [](std::size_t, row_view<Net> const&) {});
-      for (auto const& task : tasks) bounds.push_back(task.bound);
+      for (std::size_t i = 0; i < tasks.size(); ++i) bounds[now.first + i] = tasks[i].bound;
     }
+    machine_->gather(bounds.data(), bounds.size());
     return bounds;
   }
 
@@ -191,12 +187,33 @@ class propagation final {
   }
 
   /// A bound that is NaN says nothing; nor does +infinity, which only overflow under `Nearest` can give.
-  static void append_bounds(row_block const& rows, std::vector<double>& bounds) {
-    for (std::size_t r = 0; r < rows.count; ++r) {
-      double const bound = rows.bound[r];
-      double const infinity = std::numeric_limits<double>::infinity();
-      bounds.push_back(bound < infinity ? bound : -infinity);
+  static double known_bound(double bound) {
+    double const infinity = std::numeric_limits<double>::infinity();
+    return bound < infinity ? bound : -infinity;
+  }
+
+  /// The forms `mine`, as many chunks as `most` forms make.
+  template <class Finish>
+  void backward(std::span<row_form const> forms, row_range mine, std::size_t most, Finish&& finish) {
+    bool const with_input = has_input_terms(forms);
+    auto const layout = plan_coefficients<Net>(last, true, with_input);
+    std::size_t const chunk = chunk_rows<last>(layout, most);
+    for (std::size_t done = 0; machine_->any(done < most, end_); done += chunk) {
+      row_range const now = part(mine, done, chunk);
+      std::size_t const mark = machine_->memory().used();
+      auto work = carve<last>(layout, now.size());
+      machine_->seed_forms(state_, forms.subspan(now.first, now.size()), work.rows, work.a);
+      step_back<last>(layout, work);
+      finish_rows(work);
+      finish(work.rows, work.a);
+      machine_->memory().release(mark);
     }
+  }
+
+  /// Rows [done, done + chunk) of `mine`, as far as there are that many.
+  static row_range part(row_range mine, std::size_t done, std::size_t chunk) {
+    std::size_t const first = std::min(mine.first + done, mine.last);
+    return {first, std::min(first + chunk, mine.last)};
   }
 
   struct workspace {
@@ -261,25 +278,33 @@ class propagation final {
     return work;
   }
 
-  /// Rows for the unstable neurons of stage K, in chunks, then its tighter intervals.
+  /// Rows for the unstable neurons of stage K, in chunks, then its tighter intervals. Ranks divide the neurons.
   template <std::size_t K>
   void tighten() {
     using S = stage<Net, K>;
     std::size_t const candidates = machine_->template find_candidates<S>(state_, detail::feeds_max<Net, K>());
     constexpr auto layout = plan_coefficients<Net>(K, false, false);
-    row_range const mine = machine_->share(candidates);
-    std::size_t const chunk = chunk_rows<K>(layout, 2 * (mine.last - mine.first)) / 2;
     if (intersect_) {
-      tighten_nearer<K>(layout, mine);
-      return;
+      tighten_nearer<K>(layout, candidates);
+    } else {
+      tighten_both<K>(layout, candidates);
     }
-    for (std::size_t first = mine.first; first < mine.last; first += chunk) {
+    machine_->template gather_candidates<S>(state_, candidates);
+  }
+
+  template <std::size_t K>
+  void tighten_both(coefficient_plan<Net> const& layout, std::size_t candidates) {
+    using S = stage<Net, K>;
+    row_range const mine = machine_->share(candidates);
+    std::size_t const most = machine_->most(candidates), chunk = chunk_rows<K>(layout, 2 * most) / 2;
+    for (std::size_t done = 0; machine_->any(done < most, end_); done += chunk) {
+      row_range const now = part(mine, done, chunk);
       std::size_t const mark = machine_->memory().used();
-      auto work = carve<K>(layout, 2 * std::min(chunk, mine.last - first));
-      machine_->template seed_candidates<S>(state_, first, work.rows, work.a);
+      auto work = carve<K>(layout, 2 * now.size());
+      machine_->template seed_candidates<S>(state_, now.first, work.rows, work.a);
       for_each_stage_backward<K - 1>([&]<std::size_t J> { step<J>(layout, work); });
       finish_rows(work);
-      machine_->template refine<S>(state_, work.rows, intersect_);
+      machine_->template refine<S>(state_, work.rows, false);
       machine_->memory().release(mark);
     }
   }
@@ -287,16 +312,18 @@ class propagation final {
   /// The same with half the rows: first one row for each neuron, for the bound nearer to 0, whose coefficients bound
   /// the neuron from the other side too, a little looser; then the other row, for the neurons that are still unstable.
   template <std::size_t K>
-  void tighten_nearer(coefficient_plan<Net> const& layout, row_range mine) {
+  void tighten_nearer(coefficient_plan<Net> const& layout, std::size_t candidates) {
     using S = stage<Net, K>;
-    std::size_t const chunk = chunk_rows<K>(layout, mine.last - mine.first);
-    for (std::size_t first = mine.first; first < mine.last; first += chunk) {
+    row_range const mine = machine_->share(candidates);
+    std::size_t const most = machine_->most(candidates), chunk = chunk_rows<K>(layout, most);
+    for (std::size_t done = 0; machine_->any(done < most, end_); done += chunk) {
+      row_range const now = part(mine, done, chunk);
       std::size_t const mark = machine_->memory().used();
-      auto work = carve<K>(layout, std::min(chunk, mine.last - first));
-      machine_->template seed_nearer<S>(state_, first, work.rows, work.a);
+      auto work = carve<K>(layout, now.size());
+      machine_->template seed_nearer<S>(state_, now.first, work.rows, work.a);
       for (bool const opposite : {false, true}) {
         if (opposite) machine_->template seed_opposite<S>(state_, work.rows, work.a, detail::feeds_max<Net, K>());
-        if (work.rows.count == 0) break;
+        if (!machine_->any(work.rows.count > 0, end_)) break;
         for_each_stage_backward<K - 1>([&]<std::size_t J> { step<J>(layout, work); });
         finish_rows(work);
         machine_->template refine_nearer<S>(state_, work.rows);
@@ -315,7 +342,7 @@ class propagation final {
   void step(coefficient_plan<Net> const& layout, workspace& work) {
     using S = stage<Net, J>;
     if (!layout.reached(J)) return;
-    end_.check();
+    machine_->poll(end_);
     machine_->template relax_rows<S>(state_, work.rows, work.a);
     overwrite_flags<S> overwrite{};
     for (std::size_t i = 0; i < S::input_count; ++i) {

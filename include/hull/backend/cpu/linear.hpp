@@ -9,84 +9,114 @@
 #include <hull/backend/cpu/lanes.hpp>
 #include <hull/backend/cpu/parallel.hpp>
 #include <hull/backend/cpu/product.hpp>
+#include <hull/net/blocks.hpp>
+#include <hull/propagate/share.hpp>
 
 namespace hull::cpu {
 
-/// W [out, in] row major and bias [out] of a dense layer.
+/// What Linear needs beside the blocks of its matrix W [out, in] (net/blocks.hpp): bias [out] and shape.
 struct linear_weights final {
-  float const* weight;
   float const* bias;
   std::size_t out, in;
   bool rounded;
 };
 
+/// Live columns of a stage whose elements are in a block of columns: [first, last) of its list.
+[[nodiscard]] inline row_range live_in(stage_state const& x, column_block const& w) {
+  auto const begin = x.live, end = x.live + x.live_count;
+  auto const at = [&](std::size_t i) { return static_cast<std::size_t>(std::lower_bound(begin, end, i) - begin); };
+  return {at(w.first), at(w.last)};
+}
+
 /// Batches from this size on take linear_forward_batch.
 inline constexpr std::size_t least_product_batch = 16;
 
 /// Interval of the head for many boxes under `Nearest`, as one product in single precision: the attack lives on it.
-/// `scratch`: 2 [batch, out] floats behind block_floats.
-inline void linear_forward_batch(linear_weights w, stage_state const& x, stage_state const& y, std::size_t batch,
-                                 float* scratch) {
+/// `scratch`: 2 [batch, out] floats behind block_floats. `blocks(f)` calls f for the blocks of W.
+template <class Blocks>
+void linear_forward_batch(linear_weights w, Blocks&& blocks, stage_state const& x, stage_state const& y,
+                          std::size_t batch, float* scratch) {
   float* const centre = scratch + block_floats;
   float* const radius = centre + batch * w.out;
   bool const points = std::all_of(x.spread, x.spread + batch * w.in, [](float r) { return r == 0; });
-  product(
-      x.centre, w.in, batch, w.in, w.out, [&](std::size_t k, std::size_t o) { return w.weight[o * w.in + k]; }, centre,
-      w.out, true, scratch);
-  if (!points) {
+  blocks([&](column_block const& part) {
+    std::size_t const width = part.last - part.first;
+    bool const begins = part.first == 0;
     product(
-        x.spread, w.in, batch, w.in, w.out,
-        [&](std::size_t k, std::size_t o) { return std::fabs(w.weight[o * w.in + k]); }, radius, w.out, true, scratch);
-  }
+        x.centre + part.first, w.in, batch, width, w.out,
+        [&](std::size_t k, std::size_t o) { return part.weight[o * part.stride + k]; }, centre, w.out, begins, scratch);
+    if (points) return;
+    product(
+        x.spread + part.first, w.in, batch, width, w.out,
+        [&](std::size_t k, std::size_t o) { return std::fabs(part.weight[o * part.stride + k]); }, radius, w.out,
+        begins, scratch);
+  });
   for (std::size_t i = 0; i < batch * w.out; ++i) {
     store_interval<Nearest>(y, i, {static_cast<double>(centre[i]) + w.bias[i % w.out], 0, points ? 0.0 : radius[i]}, 0,
                             false);
   }
 }
 
-/// Interval of the head for every box. Reads W once per box; exact sums would change less than `origin_error`.
-template <class R>
-void linear_forward(linear_weights w, stage_state const& x, stage_state const& y, std::size_t batch) {
-  parallel_ranges(w.out, 4, w.in * batch, [&](std::size_t first, std::size_t last) {
-    for (std::size_t o = first; o < last; ++o) {
-      float const* const row = w.weight + o * w.in;
-      for (std::size_t b = 0; b < batch; ++b) {
-        float const* const c = x.centre + b * w.in;
-        float const* const r = x.spread + b * w.in;
-        lane_sums<3> sums{};
-        for_lanes(w.in, [&](std::size_t i, std::size_t lane) {
-          double const weight = row[i], product = weight * c[i];  // exact: 48 bits
-          sums[0][lane] += product;
-          if constexpr (R::outward) sums[1][lane] += std::fabs(product);
-          sums[2][lane] += std::fabs(weight) * r[i];
-        });
-        double const bias = w.bias[o];
-        store_interval<R>(y, b * w.out + o, {total(sums[0]) + bias, total(sums[1]) + std::fabs(bias), total(sums[2])},
-                          w.in + 1, w.rounded);
+/// Interval of the head for every box. Reads W once per box. `sums` [batch, out]: what the blocks add up to; null if
+/// there is one block.
+template <class R, class Blocks>
+void linear_forward(linear_weights w, Blocks&& blocks, stage_state const& x, stage_state const& y, std::size_t batch,
+                    affine_sums* sums) {
+  blocks([&](column_block const& part) {
+    std::size_t const width = part.last - part.first;
+    parallel_ranges(w.out, 4, width * batch, [&](std::size_t first, std::size_t last) {
+      for (std::size_t o = first; o < last; ++o) {
+        float const* const row = part.weight + o * part.stride;
+        for (std::size_t b = 0; b < batch; ++b) {
+          float const* const c = x.centre + b * w.in + part.first;
+          float const* const r = x.spread + b * w.in + part.first;
+          lane_sums<3> partial{};
+          for_lanes(width, [&](std::size_t i, std::size_t lane) {
+            double const weight = row[i], product = weight * c[i];  // exact: 48 bits
+            partial[0][lane] += product;
+            if constexpr (R::outward) partial[1][lane] += std::fabs(product);
+            partial[2][lane] += std::fabs(weight) * r[i];
+          });
+          std::size_t const at = b * w.out + o;
+          affine_sums all{total(partial[0]), total(partial[1]), total(partial[2])};
+          if (part.first > 0) {
+            all = {sums[at].centre + all.centre, sums[at].magnitude + all.magnitude, sums[at].radius + all.radius};
+          }
+          if (part.last < w.in) {
+            sums[at] = all;
+            continue;
+          }
+          double const bias = w.bias[o];
+          store_interval<R>(y, at, {all.centre + bias, all.magnitude + std::fabs(bias), all.radius}, w.in + 1,
+                            w.rounded);
+        }
       }
-    }
+    });
   });
 }
 
 /// Coefficients of the operand for rows that start at neurons of this head: sign times rows of W.
-inline void linear_seed(linear_weights w, row_block const& rows, stage_state const& x, float* a) {
-  parallel_ranges(rows.count, 4, x.live_count, [&](std::size_t first, std::size_t last) {
+inline void linear_seed(column_block const& w, row_block const& rows, stage_state const& x, float* a) {
+  row_range const mine = live_in(x, w);
+  parallel_ranges(rows.count, 4, mine.size(), [&](std::size_t first, std::size_t last) {
     for (std::size_t r = first; r < last; ++r) {
-      float const* const row = w.weight + rows.index[r] * w.in;
+      float const* const row = w.weight + rows.index[r] * w.stride;
       float const sign = rows.sign[r];
       float* const out = a + r * x.live_count;
-      for (std::size_t c = 0; c < x.live_count; ++c) out[c] = sign * row[x.live[c]];
+      for (std::size_t c = mine.first; c < mine.last; ++c) out[c] = sign * row[x.live[c] - w.first];
     }
   });
 }
 
-/// a_x [rows, live x] (+)= a_y [rows, live y] W.
-inline void linear_backward(linear_weights w, std::size_t rows, stage_state const& y, float const* a_y,
+/// a_x [rows, live x] (+)= a_y [rows, live y] W, for the columns of x in the block.
+inline void linear_backward(column_block const& w, std::size_t rows, stage_state const& y, float const* a_y,
                             stage_state const& x, float* a_x, bool overwrite, float* scratch) {
+  row_range const mine = live_in(x, w);
+  index_t const* const live = x.live + mine.first;
   product(
-      a_y, y.live_count, rows, y.live_count, x.live_count,
-      [&](std::size_t k, std::size_t j) { return w.weight[y.live[k] * w.in + x.live[j]]; }, a_x, x.live_count,
-      overwrite, scratch);
+      a_y, y.live_count, rows, y.live_count, mine.size(),
+      [&](std::size_t k, std::size_t j) { return w.weight[y.live[k] * w.stride + live[j] - w.first]; },
+      a_x + mine.first, x.live_count, overwrite, scratch);
 }
 
 /// Roundings of one term before it is added to a coefficient of the operand, and additions to such a coefficient.

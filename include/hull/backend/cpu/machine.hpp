@@ -13,26 +13,31 @@
 
 #include <hull/backend/cpu/alpha.hpp>
 #include <hull/backend/cpu/conv.hpp>
+#include <hull/backend/cpu/forms.hpp>
 #include <hull/backend/cpu/free.hpp>
 #include <hull/backend/cpu/known.hpp>
 #include <hull/backend/cpu/linear.hpp>
 #include <hull/backend/cpu/max.hpp>
+#include <hull/backend/cpu/neurons.hpp>
 #include <hull/backend/cpu/points.hpp>
 #include <hull/backend/cpu/relax.hpp>
 #include <hull/backend/cpu/roundings.hpp>
 #include <hull/backend/cpu/sparse.hpp>
 #include <hull/net/parameters.hpp>
 #include <hull/propagate/machine.hpp>
+#include <hull/shard/member.hpp>
 
 namespace hull::cpu {
 
-template <Network Net, class R>
+/// `Member`: what this rank holds of the network and does with the others (shard/member.hpp); by default it is alone.
+template <Network Net, class R, class Member = lone_member<Net>>
 class machine final {
  public:
   using rounding = R;
+  using member_type = Member;
 
-  /// Borrows the parameters.
-  explicit machine(parameters<Net> const& weights) : weights_(&weights) {}
+  /// Borrows what the member stands for.
+  explicit machine(Member member) : member_(member) {}
 
   /// One block for everything that follows. Contents of the old block are lost.
   void reserve(std::size_t bytes) {
@@ -44,8 +49,12 @@ class machine final {
   }
   [[nodiscard]] arena& memory() { return memory_; }
 
-  /// All rows: there is one rank.
-  [[nodiscard]] static row_range share(std::size_t rows) { return {0, rows}; }
+  // Ranks: see Machine (propagate/machine.hpp).
+  [[nodiscard]] row_range share(std::size_t rows) const { return member_.share(rows); }
+  [[nodiscard]] std::size_t most(std::size_t rows) const { return member_.most(rows); }
+  [[nodiscard]] bool any(bool mine, deadline const& end) const { return member_.any(mine, end); }
+  void poll(deadline const& end) const { member_.poll(end); }
+  void gather(double* numbers, std::size_t count) const { member_.gather(numbers, count); }
 
   /// Floats of scratch that the backward steps of stage S need.
   template <class S>
@@ -62,8 +71,12 @@ class machine final {
   /// Floats of scratch that the forward step of stage S needs.
   template <class S>
   [[nodiscard]] static constexpr std::size_t forward_floats(std::size_t batch) {
-    bool const product = HeadOf<typename S::head, linear_head> && !R::outward && batch >= least_product_batch;
-    return product ? block_floats + 2 * batch * S::size : 0;
+    if constexpr (HeadOf<typename S::head, linear_head>) {
+      if (!R::outward && batch >= least_product_batch) return block_floats + 2 * batch * S::size;
+      bool const several = block_count(S::size, S::template operand<0>.size()) > 1;
+      return several ? batch * S::size * sizeof(affine_sums) / sizeof(float) : 0;
+    }
+    return 0;
   }
 
   /// Sets the input stage to the boxes, rounded outward to floats.
@@ -95,15 +108,19 @@ class machine final {
     auto& y = state.stage[S::number];
     auto const x = sources<S>(state);
     if constexpr (HeadOf<typename S::head, linear_head>) {
-      if (std::size_t const floats = forward_floats<S>(state.batch); floats > 0) {
-        std::size_t const mark = memory_.used();
-        linear_forward_batch(dense<S>(), *x[0], y, state.batch, memory_.take<float>(floats));
-        memory_.release(mark);
+      std::size_t const mark = memory_.used();
+      float* const scratch = memory_.take<float>(forward_floats<S>(state.batch));
+      auto const blocks = [&](auto&& f) { member_.weights().template each_block<S::info.head>(f); };
+      if (!R::outward && state.batch >= least_product_batch) {
+        linear_forward_batch(dense<S>(), blocks, *x[0], y, state.batch, scratch);
       } else {
-        linear_forward<R>(dense<S>(), *x[0], y, state.batch);
+        linear_forward<R>(dense<S>(), blocks, *x[0], y, state.batch, reinterpret_cast<affine_sums*>(scratch));
       }
+      memory_.release(mark);
     }
-    if constexpr (HeadOf<typename S::head, conv_head>) conv_forward<R>(filters<S>(), *x[0], y, state.batch);
+    if constexpr (HeadOf<typename S::head, conv_head>) {
+      with_filters<S>([&](conv_weights const& w) { conv_forward<R>(w, *x[0], y, state.batch); });
+    }
     if constexpr (HeadOf<typename S::head, sparse_head>) sparse_forward<S, R>(x, y, state.batch);
     if constexpr (HeadOf<typename S::head, max_head>) max_forward<S>(*x[0], y, state.batch);
   }
@@ -112,31 +129,16 @@ class machine final {
   template <class S>
   std::size_t find_candidates(network_state<Net>& state, bool all) const {
     auto const& s = state.stage[S::number];
-    std::size_t count = 0;
-    for (std::size_t b = 0; b < state.batch; ++b) {
-      std::size_t const first = count;
-      for (std::size_t i = 0; i < S::size; ++i) {
-        if (all || gains_from_bounds<S>(*weights_, s, b, i))
-          state.candidates[count++] = static_cast<index_t>(b * S::size + i);
-      }
-      if ((count - first) * 10 <= S::size * 9) continue;
-      // almost all: the rest is cheap, and tighter intervals of stable neurons help the layers behind a little
-      count = first;
-      for (std::size_t i = 0; i < S::size; ++i) state.candidates[count++] = static_cast<index_t>(b * S::size + i);
-    }
-    return count;
+    return cpu::find_candidates(s, state.batch, state.candidates, [&](std::size_t b, std::size_t i) {
+      return all || gains_from_bounds<S>(member_.weights(), s, b, i);
+    });
   }
 
   /// Rows 2p and 2p + 1 for the lower and upper bound of candidate first + p, at the head of stage S.
   template <class S>
   void seed_candidates(network_state<Net> const& state, std::size_t first, row_block const& rows,
                        coefficient_views<Net> const& a) const {
-    for (std::size_t r = 0; r < rows.count; ++r) {
-      std::size_t const at = state.candidates[first + r / 2];
-      rows.box[r] = static_cast<index_t>(at / S::size);
-      rows.index[r] = static_cast<index_t>(at % S::size);
-      rows.sign[r] = r % 2 == 0 ? 1.0f : -1.0f;
-    }
+    name_both(state.stage[S::number], state.candidates + first, rows);
     seed_neurons<S>(state, rows, a);
   }
 
@@ -145,13 +147,7 @@ class machine final {
   template <class S>
   void seed_nearer(network_state<Net> const& state, std::size_t first, row_block const& rows,
                    coefficient_views<Net> const& a) const {
-    auto const& s = state.stage[S::number];
-    for (std::size_t r = 0; r < rows.count; ++r) {
-      std::size_t const at = state.candidates[first + r];
-      rows.box[r] = static_cast<index_t>(at / S::size);
-      rows.index[r] = static_cast<index_t>(at % S::size);
-      rows.sign[r] = -s.lower[at] < s.upper[at] ? 1.0f : -1.0f;
-    }
+    name_nearer(state.stage[S::number], state.candidates + first, rows);
     seed_neurons<S>(state, rows, a);
   }
 
@@ -160,34 +156,25 @@ class machine final {
   template <class S>
   void seed_opposite(network_state<Net> const& state, row_block& rows, coefficient_views<Net> const& a,
                      bool all) const {
-    auto const& s = state.stage[S::number];
-    std::size_t count = 0;
-    for (std::size_t r = 0; r < rows.count; ++r) {
-      if (!all && !gains_from_bounds<S>(*weights_, s, rows.box[r], rows.index[r])) continue;
-      rows.box[count] = rows.box[r];
-      rows.index[count] = rows.index[r];
-      rows.sign[count] = -rows.sign[r];
-      ++count;
-    }
-    rows.count = count;
-    if (count > 0) seed_neurons<S>(state, rows, a);
+    name_opposite(rows, [&](std::size_t b, std::size_t i) {
+      return all || gains_from_bounds<S>(member_.weights(), state.stage[S::number], b, i);
+    });
+    seed_neurons<S>(state, rows, a);
   }
 
-  /// Intersects the head's intervals of stage S with both bounds of each row. A bound that is NaN changes nothing.
+  /// Intersects the head's intervals of stage S with both bounds of each row.
   template <class S>
   void refine_nearer(network_state<Net>& state, row_block const& rows) const {
-    auto& s = state.stage[S::number];
-    for (std::size_t r = 0; r < rows.count; ++r) {
-      std::size_t const at = rows.box[r] * S::size + rows.index[r];
-      bool const upright = rows.sign[r] > 0;
-      float const lower = down::from_double(upright ? rows.bound[r] : -rows.far_bound[r]);
-      float const upper = up::from_double(upright ? rows.far_bound[r] : -rows.bound[r]);
-      float const new_lower = lower > s.lower[at] ? lower : s.lower[at];
-      float const new_upper = upper < s.upper[at] ? upper : s.upper[at];
-      if (!(new_lower <= new_upper)) continue;  // rounding under `Nearest`; impossible under `Outward`
-      s.lower[at] = new_lower;
-      s.upper[at] = new_upper;
-    }
+    cpu::refine_nearer(state.stage[S::number], rows);
+  }
+
+  /// Gives every rank the head's intervals of the first `count` candidates of stage S; each has refined its share.
+  template <class S>
+  void gather_candidates(network_state<Net>& state, std::size_t count) {
+    if (member_.ranks() == 1) return;
+    std::size_t const mark = memory_.used();
+    gather_intervals(member_, state.stage[S::number], state.candidates, count, memory_);
+    memory_.release(mark);
   }
 
   /// Rows for the neurons of the head of stage S that box, index and sign name.
@@ -206,14 +193,16 @@ class machine final {
     auto const x = sources<S>(state);
     auto const out = targets<S>(a);
     if constexpr (HeadOf<typename S::head, linear_head>) {
-      linear_seed(dense<S>(), rows, *x[0], out[0]);
+      any_blocks<S>([&](column_block const& w) { linear_seed(w, rows, *x[0], out[0]); });
     } else {
       clear(rows.count, x, out, [] {
         overwrite_flags<S> all;
         all.fill(true);
         return all;
       }());
-      if constexpr (HeadOf<typename S::head, conv_head>) conv_seed(filters<S>(), rows, *x[0], out[0]);
+      if constexpr (HeadOf<typename S::head, conv_head>) {
+        with_filters<S>([&](conv_weights const& w) { conv_seed(w, rows, *x[0], out[0]); });
+      }
       if constexpr (HeadOf<typename S::head, sparse_head>) sparse_seed<S>(rows, x, out);
     }
   }
@@ -221,64 +210,14 @@ class machine final {
   /// Rows for specification forms at the output of the last stage (and at the input, for terms over X).
   void seed_forms(network_state<Net> const& state, std::span<row_form const> forms, row_block const& rows,
                   coefficient_views<Net> const& a) const {
-    constexpr std::size_t last = stage_count<Net> - 1;
-    constexpr double least_double = std::numeric_limits<double>::min();
-    for (std::size_t k : {last, std::size_t{0}}) {
-      if (a[k] != nullptr) std::fill_n(a[k], rows.count * state.stage[k].live_count, 0.0f);
-    }
-    for (std::size_t r = 0; r < rows.count; ++r) {
-      linear_constraint const& form = *forms[r].form;
-      rows.box[r] = forms[r].box;
-      rows.index[r] = static_cast<index_t>(r);
-      rows.sign[r] = 1;
-      double value = form.constant, magnitude = std::fabs(form.constant), slack = 0;
-      auto const add = [&](std::size_t k, std::size_t additions, std::vector<term> const& terms) {
-        auto const& s = state.stage[k];
-        double const later = gamma(additions, unit_float);  // by the consumers of the stage
-        for (term const& t : terms) {
-          std::size_t const at = rows.box[r] * s.size + t.index;
-          double const centre = s.centre[at], part = t.coefficient * centre;
-          value += part;
-          magnitude += std::fabs(part);
-          if (std::fabs(part) < least_double && t.coefficient != 0 && centre != 0) slack += least_double;  // underflow
-          if (s.slot[t.index] == stage_state::dead) continue;  // the output is its centre
-          float const rounded = static_cast<float>(t.coefficient);
-          float& coefficient = a[k][r * s.live_count + s.slot[t.index]];
-          bool const first = coefficient == 0;  // else the element is named twice, and the addition rounds
-          coefficient += rounded;
-          double const doubt = std::fabs(t.coefficient - rounded) + later * std::fabs(rounded) +
-                               (first ? 0 : unit_float * std::fabs(coefficient));
-          slack += doubt * s.spread[at];
-        }
-      };
-      add(last, 0, form.outputs);
-      add(0, all_additions<Net, 0>(), form.inputs);
-      std::size_t const terms = form.outputs.size() + form.inputs.size();
-      rows.value[r] = value;
-      if (rows.far_value != nullptr) rows.far_value[r] = value;
-      rows.slack[r] = R::outward ? 1.001 * (slack + gamma_sum(2 * terms) * magnitude) : 0;
-    }
+    cpu::seed_forms<R>(state.stage.front(), state.stage.back(), forms, rows, a.front(), a.back(),
+                       all_additions<Net, 0>());
   }
 
   /// Bounds rows at the output of the last stage (and at the input, for terms over X) by the intervals there.
   void bound_by_intervals(network_state<Net> const& state, row_block const& rows,
                           coefficient_views<Net> const& a) const {
-    constexpr std::size_t last = stage_count<Net> - 1;
-    for (std::size_t r = 0; r < rows.count; ++r) {
-      double distance = 0;
-      std::size_t terms = 0;
-      for (std::size_t k = 0; k <= last; k += std::max<std::size_t>(1, last)) {
-        auto const& s = state.stage[k];
-        if (a[k] == nullptr) continue;
-        for (std::size_t c = 0; c < s.live_count; ++c) {
-          distance +=
-              static_cast<double>(std::fabs(a[k][r * s.live_count + c])) * s.spread[rows.box[r] * s.size + s.live[c]];
-        }
-        terms += s.live_count;
-      }
-      if constexpr (R::outward) distance *= 1 + gamma_sum(terms);
-      rows.bound[r] = down::sub(down::sub(rows.value[r], rows.slack[r]), distance);
-    }
+    cpu::bound_by_intervals<R>(state.stage.front(), state.stage.back(), rows, a.front(), a.back());
   }
 
   /// Takes rows from the output of stage S to its head; at the input, rows.bound is then their bound.
@@ -295,11 +234,14 @@ class machine final {
     auto const x = sources<S>(state);
     auto const out = targets<S>(a);
     if constexpr (HeadOf<typename S::head, linear_head>) {
-      linear_backward(dense<S>(), rows.count, y, a[S::number], *x[0], out[0], overwrite[0], scratch);
+      any_blocks<S>([&](column_block const& w) {
+        linear_backward(w, rows.count, y, a[S::number], *x[0], out[0], overwrite[0], scratch);
+      });
     } else {
       clear(rows.count, x, out, overwrite);
       if constexpr (HeadOf<typename S::head, conv_head>) {
-        conv_backward(filters<S>(), rows.count, y, a[S::number], *x[0], out[0], scratch);
+        with_filters<S>(
+            [&](conv_weights const& w) { conv_backward(w, rows.count, y, a[S::number], *x[0], out[0], scratch); });
       }
       if constexpr (HeadOf<typename S::head, sparse_head>) sparse_backward<S>(rows.count, y, a[S::number], x, out);
       if constexpr (HeadOf<typename S::head, max_head>) max_backward(rows, y, a[S::number], *x[0], out[0]);
@@ -307,20 +249,9 @@ class machine final {
   }
 
   /// Gives the bounds of rows to the head's intervals of stage S: intersects, or replaces if not `intersect`.
-  /// A bound that is NaN changes nothing.
   template <class S>
   void refine(network_state<Net>& state, row_block const& rows, bool intersect) const {
-    auto& s = state.stage[S::number];
-    for (std::size_t r = 0; r + 1 < rows.count; r += 2) {
-      std::size_t const at = rows.box[r] * S::size + rows.index[r];
-      float const lower = down::from_double(rows.bound[r]), upper = up::from_double(-rows.bound[r + 1]);
-      bool const replace = !intersect && std::isfinite(lower) && std::isfinite(upper);
-      float const new_lower = replace || lower > s.lower[at] ? lower : s.lower[at];
-      float const new_upper = replace || upper < s.upper[at] ? upper : s.upper[at];
-      if (!(new_lower <= new_upper)) continue;  // rounding under `Nearest`; impossible under `Outward`
-      s.lower[at] = new_lower;
-      s.upper[at] = new_upper;
-    }
+    cpu::refine(state.stage[S::number], rows, intersect);
   }
 
   // Optimised rows (propagate/alpha.hpp), for a batch of one box.
@@ -340,15 +271,15 @@ class machine final {
   /// Whether tighter bounds of neuron i could tighten its relaxation.
   template <class S>
   [[nodiscard]] bool gains(network_state<Net> const& state, std::size_t i) const {
-    return gains_from_bounds<S>(*weights_, state.stage[S::number], 0, i);
+    return gains_from_bounds<S>(member_.weights(), state.stage[S::number], 0, i);
   }
 
   /// Free columns of stage S, after relax<S>.
   template <class S>
   void collect_free(network_state<Net> const& state, free_columns& f, std::size_t offset) const {
-    find_free<S, R>(*weights_, state.stage[S::number], f, offset, roundings<S>(), [&](std::size_t i) {
-      if constexpr (HeadOf<typename S::head, linear_head>) return dense<S>().bias[i];
-      if constexpr (HeadOf<typename S::head, conv_head>) return filters<S>().bias[i / filters<S>().positions()];
+    find_free<S, R>(member_.weights(), state.stage[S::number], f, offset, roundings<S>(), [&](std::size_t i) {
+      if constexpr (HeadOf<typename S::head, linear_head>) return bias<S>()[i];
+      if constexpr (HeadOf<typename S::head, conv_head>) return bias<S>()[i / (S::shape[1] * S::shape[2])];
       return 0.0f;
     });
   }
@@ -373,10 +304,13 @@ class machine final {
     auto const& y = state.stage[S::number];
     auto const x = sources<S>(state);
     auto const in = targets<S>(d);
-    if constexpr (HeadOf<typename S::head, linear_head>)
-      linear_points(dense<S>(), rows.count, *x[0], in[0], y, head, scratch);
-    if constexpr (HeadOf<typename S::head, conv_head>)
-      conv_points(filters<S>(), rows.count, *x[0], in[0], y, head, scratch);
+    if constexpr (HeadOf<typename S::head, linear_head>) {
+      member_.weights().template each_block<S::info.head>(
+          [&](column_block const& w) { linear_points(w, rows.count, *x[0], in[0], y, head, scratch); });
+    }
+    if constexpr (HeadOf<typename S::head, conv_head>) {
+      with_filters<S>([&](conv_weights const& w) { conv_points(w, rows.count, *x[0], in[0], y, head, scratch); });
+    }
     if constexpr (HeadOf<typename S::head, sparse_head>) sparse_points<S>(rows.count, x, in, y, head);
     if constexpr (HeadOf<typename S::head, max_head>) max_points(rows, *x[0], in[0], y, head);
   }
@@ -420,7 +354,8 @@ class machine final {
   /// Lines, outputs and live columns of stage S from the intervals of its head.
   template <class S>
   void relax(network_state<Net>& state) const {
-    relax_stage<S, R>(*weights_, sources<S>(state), state.stage[S::number], state.batch, roundings<S>(), rounded<S>());
+    relax_stage<S, R>(member_.weights(), sources<S>(state), state.stage[S::number], state.batch, roundings<S>(),
+                      rounded<S>());
   }
 
  private:
@@ -428,7 +363,7 @@ class machine final {
   template <class S>
   [[nodiscard]] bool rounded() const {
     if constexpr (HeadOf<typename S::head, linear_head> || HeadOf<typename S::head, conv_head>) {
-      return weights_->template rounded<S::info.head>();
+      return member_.weights().template rounded<S::info.head>();
     } else if constexpr (HeadOf<typename S::head, sparse_head>) {
       return !S::head::exact;
     } else {
@@ -464,30 +399,40 @@ class machine final {
   }
 
   template <class S>
-  [[nodiscard]] linear_weights dense() const {
-    constexpr std::size_t at = S::info.head;
-    return {weights_->template tensor<at, 0>(), weights_->template tensor<at, 1>(), S::size,
-            S::template operand<0>.size(), weights_->template rounded<at>()};
+  [[nodiscard]] float const* bias() const {
+    return member_.weights().template tensor<S::info.head, 1>();
   }
 
   template <class S>
-  [[nodiscard]] conv_weights filters() const {
-    constexpr std::size_t at = S::info.head;
-    return {weights_->template tensor<at, 0>(),
-            weights_->template tensor<at, 1>(),
-            S::head::filter,
-            S::template operand<0>,
-            S::shape,
-            weights_->template rounded<at>()};
+  [[nodiscard]] linear_weights dense() const {
+    return {bias<S>(), S::size, S::template operand<0>.size(), rounded<S>()};
+  }
+
+  template <class S, class F>
+  void any_blocks(F&& f) const {
+    member_.weights().template any_blocks<S::info.head>(f);
+  }
+
+  template <class S, class F>
+  void with_filters(F&& f) const {
+    member_.weights().template filters<S::info.head>([&](float const* weight) {
+      f(conv_weights{weight, bias<S>(), S::head::filter, S::template operand<0>, S::shape, rounded<S>()});
+    });
   }
 
   struct release {
     void operator()(std::byte* block) const { ::operator delete (block, std::align_val_t{arena::alignment}); }
   };
 
-  parameters<Net> const* weights_;
+  Member member_;
   std::unique_ptr<std::byte, release> block_;
   arena memory_;
+};
+
+/// This backend, for on<> (shard/on.hpp).
+struct backend final {
+  template <Network Net, class R, class Member>
+  using machine = cpu::machine<Net, R, Member>;
 };
 
 }  // namespace hull::cpu

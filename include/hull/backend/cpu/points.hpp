@@ -14,13 +14,15 @@
 
 namespace hull::cpu {
 
-/// d_y [rows, live y] = d_x [rows, live x] W^T.  `scratch`: block_floats floats.
-inline void linear_points(linear_weights w, std::size_t rows, stage_state const& x, float const* d_x,
+/// d_y [rows, live y] (+)= d_x [rows, live x] W^T, for the columns of x in the block. `scratch`: block_floats floats.
+inline void linear_points(column_block const& w, std::size_t rows, stage_state const& x, float const* d_x,
                           stage_state const& y, float* d_y, float* scratch) {
+  row_range const mine = live_in(x, w);
+  index_t const* const live = x.live + mine.first;
   product(
-      d_x, x.live_count, rows, x.live_count, y.live_count,
-      [&](std::size_t k, std::size_t j) { return w.weight[y.live[j] * w.in + x.live[k]]; }, d_y, y.live_count, true,
-      scratch);
+      d_x + mine.first, x.live_count, rows, mine.size(), y.live_count,
+      [&](std::size_t k, std::size_t j) { return w.weight[y.live[j] * w.stride + live[k] - w.first]; }, d_y,
+      y.live_count, w.first == 0, scratch);
 }
 
 /// Floats of scratch that conv_points needs for each thread, and once for the packed filters.

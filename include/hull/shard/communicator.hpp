@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// What ranks need of each other: a few collectives. And the communicator of one rank, where they cost nothing.
+#pragma once
+
+#include <algorithm>
+#include <concepts>
+#include <cstddef>
+#include <string>
+
+namespace hull {
+
+/// P ranks that call the same collectives in the same order. A collective returns when this rank's part is done, or
+/// throws hull::error (fault::device) that names the rank that failed; no collective waits for ever for a rank that is
+/// gone.
+///
+///   all_gather  `all` [size, bytes] gets the `part` [bytes] of every rank, in the order of ranks
+///   sum         `values` [count] becomes the sum over all ranks, the same bits on each
+///   any         the bitwise or of every rank's `bits`
+///   fail        this rank cannot go on: the others' collectives throw
+///   background  another communicator of the same ranks, for one more thread of each rank
+template <class C>
+concept Communicator = requires(C& ranks, std::byte const* part, std::byte* all, std::size_t count, float* floats,
+                                double* doubles, unsigned bits) {
+  { ranks.rank() } -> std::same_as<std::size_t>;
+  { ranks.size() } -> std::same_as<std::size_t>;
+  ranks.all_gather(part, all, count);
+  ranks.sum(floats, count);
+  ranks.sum(doubles, count);
+  { ranks.any(bits) } -> std::same_as<unsigned>;
+  ranks.fail(std::string());
+  { ranks.background() } -> std::same_as<C&>;
+};
+
+/// One rank.
+class Solo final {
+ public:
+  [[nodiscard]] static std::size_t rank() { return 0; }
+  [[nodiscard]] static std::size_t size() { return 1; }
+  static void all_gather(std::byte const* part, std::byte* all, std::size_t bytes) {
+    if (part != all) std::copy_n(part, bytes, all);
+  }
+  static void sum(float* /*values*/, std::size_t /*count*/) {}
+  static void sum(double* /*values*/, std::size_t /*count*/) {}
+  [[nodiscard]] static unsigned any(unsigned bits) { return bits; }
+  static void fail(std::string const& /*why*/) {}
+  [[nodiscard]] Solo& background() { return *this; }
+};
+
+static_assert(Communicator<Solo>);
+
+}  // namespace hull

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+// One rank's part in a computation: the parameters it holds, the rows that are its own, and what it exchanges.
+// Members are handles, cheap to copy; machines keep one.
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include <hull/core/deadline.hpp>
+#include <hull/net/parameters.hpp>
+#include <hull/propagate/share.hpp>
+#include <hull/shard/communicator.hpp>
+
+namespace hull {
+
+/// A rank that is alone and has all parameters.
+template <Network Net>
+class lone_member final {
+ public:
+  using weights_type = parameters<Net>;
+
+  lone_member(weights_type const& weights) : weights_(&weights) {}  // implicit: a machine may be made from parameters
+
+  [[nodiscard]] weights_type const& weights() const { return *weights_; }
+  [[nodiscard]] static std::size_t rank() { return 0; }
+  [[nodiscard]] static std::size_t ranks() { return 1; }
+  [[nodiscard]] static row_range share(std::size_t rows) { return {0, rows}; }
+  [[nodiscard]] static std::size_t most(std::size_t rows) { return rows; }
+  [[nodiscard]] static bool any(bool mine, deadline const& end) {
+    end.check();
+    return mine;
+  }
+  static void poll(deadline const& end) { end.check(); }
+  static void gather(double* /*numbers*/, std::size_t /*count*/) {}
+  static void all_gather(float const* /*part*/, float* /*all*/, std::size_t /*count*/) {}
+
+ private:
+  weights_type const* weights_;
+};
+
+/// One of several ranks that divide the rows between them. `Weights`: parameters, whole or sharded.
+template <class Weights, Communicator C>
+class row_member final {
+ public:
+  using weights_type = Weights;
+
+  /// `divide` false: every rank computes all rows, in the same steps as the others.
+  row_member(Weights const& weights, C& ranks, bool divide = true)
+      : weights_(&weights), ranks_(&ranks), divide_(divide) {}
+
+  [[nodiscard]] weights_type const& weights() const { return *weights_; }
+  [[nodiscard]] std::size_t rank() const { return divide_ ? ranks_->rank() : 0; }
+  [[nodiscard]] std::size_t ranks() const { return divide_ ? ranks_->size() : 1; }
+  [[nodiscard]] row_range share(std::size_t rows) const { return share_of(rows, rank(), ranks()); }
+  [[nodiscard]] std::size_t most(std::size_t rows) const { return largest_share(rows, ranks()); }
+
+  /// Whether any rank says yes. Throws deadline_passed on all ranks if one of them has reached the deadline.
+  [[nodiscard]] bool any(bool mine, deadline const& end) const {
+    unsigned const all = ranks_->any((mine ? 1U : 0U) | (end.passed_here() ? 2U : 0U));
+    if ((all & 2U) != 0) throw deadline_passed();
+    return (all & 1U) != 0;
+  }
+  static void poll(deadline const& /*end*/) {}  // a rank that left alone would leave the others waiting
+
+  void gather(double* numbers, std::size_t count) const {
+    if (ranks() == 1) return;
+    std::size_t const each = most(count);
+    std::vector<double> parts(each * ranks());
+    row_range const mine = share(count);
+    double* const own = parts.data() + rank() * each;
+    std::copy(numbers + mine.first, numbers + mine.last, own);
+    ranks_->all_gather(reinterpret_cast<std::byte const*>(own), reinterpret_cast<std::byte*>(parts.data()),
+                       each * sizeof(double));
+    for (std::size_t r = 0; r < ranks(); ++r) {
+      row_range const part = share_of(count, r, ranks());
+      std::copy_n(parts.data() + r * each, part.size(), numbers + part.first);
+    }
+  }
+  void all_gather(float const* part, float* all, std::size_t count) const {
+    ranks_->all_gather(reinterpret_cast<std::byte const*>(part), reinterpret_cast<std::byte*>(all),
+                       count * sizeof(float));
+  }
+
+ private:
+  Weights const* weights_;
+  C* ranks_;
+  bool divide_;
+};
+
+}  // namespace hull

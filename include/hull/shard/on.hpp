@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+// The one place that binds where a network runs, how it is spread, and how ranks talk.
+#pragma once
+
+#include <cstddef>
+
+#include <hull/net/parameters.hpp>
+#include <hull/shard/communicator.hpp>
+#include <hull/shard/member.hpp>
+#include <hull/shard/policy.hpp>
+#include <hull/shard/sharded_parameters.hpp>
+
+namespace hull {
+
+namespace detail {
+
+template <Network Net, Sharding S, Communicator C>
+struct place;
+
+template <Network Net, Communicator C>
+struct place<Net, Replicated, C> final {
+  using weights = parameters<Net>;
+  using member = row_member<weights, C>;
+  template <class Source>
+  static weights load(Source const& source, C& /*ranks*/) {
+    return weights(source);
+  }
+};
+
+template <Network Net>
+struct place<Net, Replicated, Solo> final {
+  using weights = parameters<Net>;
+  using member = lone_member<Net>;
+  template <class Source>
+  static weights load(Source const& source, Solo& /*ranks*/) {
+    return weights(source);
+  }
+};
+
+template <Network Net, Communicator C>
+struct place<Net, FullySharded, C> final {
+  using weights = sharded_parameters<Net, C>;
+  using member = row_member<weights, C>;
+  template <class Source>
+  static weights load(Source const& source, C& ranks) {
+    return weights(source, ranks);
+  }
+};
+
+}  // namespace detail
+
+/// `Backend` has  template <Network, Rounding, Member> class machine.
+template <class Backend, Sharding S = Replicated, Communicator C = Solo>
+struct on final {
+  using sharding = S;
+  using communicator = C;
+
+  template <Network Net>
+  using weights = typename detail::place<Net, S, C>::weights;
+  template <Network Net>
+  using member = typename detail::place<Net, S, C>::member;
+  template <Network Net, class R>
+  using machine = typename Backend::template machine<Net, R, member<Net>>;
+
+  /// This rank's part of the parameters that `source(key)` returns. All ranks call it together.
+  template <Network Net, class Source>
+  [[nodiscard]] static weights<Net> load(Source const& source, C& ranks) {
+    return detail::place<Net, S, C>::load(source, ranks);
+  }
+
+  /// `divide` false: for steps that every rank does alike.
+  template <Network Net>
+  [[nodiscard]] static member<Net> join(weights<Net> const& held, C& ranks, bool divide = true) {
+    if constexpr (std::constructible_from<member<Net>, weights<Net> const&, C&, bool>) {
+      return member<Net>(held, ranks, divide);
+    } else {
+      return member<Net>(held);
+    }
+  }
+};
+
+}  // namespace hull
