@@ -16,7 +16,7 @@ namespace {
 
 /// y0 = |x0| + |x1|, y1 = relu(x0) - relu(x0) = 0, which CROWN cannot see, y2 = x0
 struct folds final : decltype(Input<2> >> Linear<"a", 6> >> Relu >> Linear<"b", 3>) {};
-using verifier_type = verifier<folds, cpu::machine<folds, Outward>, cpu::machine<folds, Nearest>>;
+using verifier_type = cpu::verifier<folds>;
 
 parameter_map const& numbers() {
   static parameter_map const p{{{"a.weight", {1, 0, -1, 0, 0, 1, 0, -1, 1, 0, 1, 0}},

@@ -62,7 +62,7 @@ std::size_t climb(std::size_t inputs, bound_method method) {
       auto const& t = m.parameters.at(key);
       return {t.values, t.rounded};
     };
-    verifier<Net, cpu::machine<Net, Outward>, cpu::machine<Net, Nearest>> engine(source);
+    cpu::verifier<Net> engine(source);
     std::vector<input_range> const box(inputs, {-0.5, 0.5});
     for (double bar = -8; bar < 4; bar += 0.25) {  // y0 <= bar and y1 <= y2 + bar, or 2 y1 - x0 < bar
       specification const spec{inputs,

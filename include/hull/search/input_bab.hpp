@@ -40,7 +40,7 @@ class input_search final {
   }
 
   /// Borrows all of them. `open` are the disjuncts to settle.
-  input_search(parameters<Net> const& weights, problem const& asked, specification const& spec,
+  input_search(typename M::member_type const& member, problem const& asked, specification const& spec,
                std::span<std::size_t const> open, verify_options const& options, confirm_function const& confirm,
                deadline const& end)
       : asked_(&asked),
@@ -51,18 +51,19 @@ class input_search final {
         end_(end),
         free_(spec.disjuncts.size()),
         least_(spec.disjuncts.size(), std::numeric_limits<double>::infinity()),
-        attacker_(weights),
+        attacker_(member),
         attack_(attacker_, 0),
         width_(widest()),
         work_(width_),
         round_(width_),
         known_(known_heads<Net>::floats, options.memory_budget / 4) {
-    std::size_t const each = options.memory_budget / 2 / M::workers();  // the other half is for the work list
+    std::size_t const workers = M::workers(member);
+    std::size_t const each = options.memory_budget / 2 / workers;  // the other half is for the work list
     std::size_t const one = network_state<Net>::bytes(1);
     most_boxes_ = std::clamp<std::size_t>(each / 6 / one, 1, part_boxes);
-    for (std::size_t i = 0; i < M::workers(); ++i) {
+    for (std::size_t i = 0; i < workers; ++i) {
       workers_.push_back(
-          std::make_unique<input_worker<Net, M, A>>(weights, options, end, std::min(each / 2, row_bytes)));
+          std::make_unique<input_worker<Net, M, A>>(member, options, end, std::min(each / 2, row_bytes)));
     }
   }
 
@@ -72,7 +73,7 @@ class input_search final {
   /// Throws deadline_passed. The report's margins, domains and bytes are brought up to date in any case.
   [[nodiscard]] std::optional<verdict> run(verify_report& report) {
     std::size_t const most = width_ <= few_coordinates ? ~std::size_t{0} : report.domains + trial;
-    auto const planned = M::workers() * workers_.front()->planned_bytes(most_boxes_);
+    auto const planned = workers_.size() * workers_.front()->planned_bytes(most_boxes_);
     report.planned_bytes = std::max(report.planned_bytes, planned);
     try {
       while (fill_round() > 0) {
@@ -159,7 +160,7 @@ class input_search final {
     }
     std::size_t const part =
         std::clamp<std::size_t>((count + 7) / 8, std::min<std::size_t>(8, most_boxes_), most_boxes_);
-    M::side_by_side((count + part - 1) / part, [&](std::size_t p, std::size_t worker) {
+    M::side_by_side((count + part - 1) / part, workers_.size(), [&](std::size_t p, std::size_t worker) {
       row_range const some{p * part, std::min(count, (p + 1) * part)};
       workers_[worker]->bound(*spec_, free_, round_, some, known_views_, keep_views_, outcomes_);
     });
@@ -330,14 +331,14 @@ class input_search final {
 
 /// Settles the open disjuncts by input splitting if they have few enough free inputs: then the report has the answer
 /// and the result is true. False: it was not tried, or without success. Throws deadline_passed.
-template <class M, class A, Network Net>
-[[nodiscard]] bool search_inputs(parameters<Net> const& weights, problem const& asked, specification const& spec,
+template <Network Net, class M, class A>
+[[nodiscard]] bool search_inputs(typename M::member_type const& member, problem const& asked, specification const& spec,
                                  std::span<std::size_t const> open, verify_options const& options,
                                  confirm_function const& confirm, deadline const& end, verify_report& report) {
   using search = input_search<Net, M, A>;
   if (open.empty() || !search::suits(spec, open)) return false;
   detail::stopwatch const watch(report.search_seconds);
-  auto const answer = search(weights, asked, spec, open, options, confirm, end).run(report);
+  auto const answer = search(member, asked, spec, open, options, confirm, end).run(report);
   if (answer) report.answer = *answer;
   if (!answer && options.proof != nullptr) {
     for (std::size_t const d : open) options.proof->disjuncts[d].tree = {};  // another search grows its own

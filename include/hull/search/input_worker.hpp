@@ -38,9 +38,9 @@ class input_worker final {
  public:
   using heads = known_heads<Net>;
 
-  input_worker(parameters<Net> const& weights, verify_options const& options, deadline const& end,
+  input_worker(typename M::member_type const& member, verify_options const& options, deadline const& end,
                std::size_t row_bytes)
-      : machine_(weights), attacker_(weights), bounds_(machine_, row_bytes), points_(attacker_, 0) {
+      : machine_(member), attacker_(member), bounds_(machine_, row_bytes), points_(attacker_, 0) {
     bounds_.intersect_hidden(options.intersect_hidden);
     bounds_.stop_at(end);
   }

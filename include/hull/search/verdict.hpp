@@ -61,6 +61,15 @@ struct verify_options final {
 /// Decides whether inputs are a counterexample; the tool's own evaluation in double against the specification.
 using confirm_function = std::function<bool(std::span<double const> inputs)>;
 
+/// Bytes of one rank.
+struct rank_memory final {
+  std::size_t parameters = 0;  // at rest
+  std::size_t buffers = 0;     // for blocks of other ranks' parameters
+  std::size_t planned = 0;     // of the arena
+  std::size_t peak = 0;        // what the arena really gave out
+  std::size_t resident = 0;    // of the process, as the system sees it; 0 if unknown
+};
+
 struct verify_report final {
   verdict answer = verdict::unknown;
   std::vector<double> counterexample;  // inputs; empty unless `sat`
@@ -71,6 +80,7 @@ struct verify_report final {
   double search_seconds = 0;      // branch and bound, its attacks included
   std::size_t planned_bytes = 0;  // of the arena
   std::size_t peak_bytes = 0;     // what the arena really gave out
+  std::vector<rank_memory> ranks;
 };
 
 /// Bounds of one value of the network, by node of the expression.
@@ -86,6 +96,7 @@ struct bounds_report final {
   std::vector<double> seconds;     // one for each repetition
   std::size_t planned_bytes = 0;
   std::size_t peak_bytes = 0;
+  std::vector<rank_memory> ranks;
 };
 
 }  // namespace hull

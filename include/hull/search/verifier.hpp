@@ -22,17 +22,24 @@
 
 namespace hull {
 
-/// `M` bounds with the rounding that is asked for; `A` is the same backend with `Nearest`, for the attack.
-template <Network Net, class M, class A>
+/// `Home` is where the network's parameters are on this rank, and the machines that see them (shard/home.hpp). With
+/// several ranks all of them call the same functions with the same arguments, and get the same answers.
+template <Network Net, class Home>
 class verifier final : public engine {
+  using M = typename Home::machine_type;   // bounds with the rounding that is asked for
+  using A = typename Home::attacker_type;  // the same backend with `Nearest`, for the attack
+
  public:
-  explicit verifier(parameter_source const& source) : weights_(source), machine_(weights_), attacker_(weights_) {}
+  template <class... Ranks>
+  explicit verifier(parameter_source const& source, Ranks&... ranks)
+      : home_(source, ranks...), machine_(home_.machine()), attacker_(home_.attacker()) {}
 
   [[nodiscard]] verify_report verify(specification const& spec, verify_options const& options,
                                      confirm_function const& confirm) override {
     problem const asked(spec, graph<Net>::input_size, graph<Net>::output_size);
     deadline end = std::isfinite(options.timeout) ? deadline(options.timeout) : deadline();
     end.watch(options.interrupt);
+    home_.agree(end);
     verify_report report;
     report.margins.assign(asked.rows.size(), -std::numeric_limits<double>::infinity());
     if (options.proof != nullptr) {
@@ -45,22 +52,22 @@ class verifier final : public engine {
     try {
       // cheap steps first: intervals, a short attack, CROWN, and the whole attack on what is left
       if (options.method != bound_method::crown) prove(asked, open, hidden_bounds::interval, options, end, report);
-      if (attack_all(spec, open, 2, options, confirm, end, report)) return report;
+      if (attack_all(spec, open, 2, options, confirm, end, report)) return finished(report);
       if (options.method != bound_method::interval) prove(asked, open, hidden_bounds::crown, options, end, report);
       // where a search follows, it attacks again what alpha-CROWN leaves open
       std::size_t const restarts = branches(options) ? std::min<std::size_t>(8, options.restarts) : options.restarts;
-      if (attack_all(spec, open, restarts, options, confirm, end, report)) return report;
+      if (attack_all(spec, open, restarts, options, confirm, end, report)) return finished(report);
       if (options.method == bound_method::alpha_crown)
         prove(asked, open, hidden_bounds::alpha_crown, options, end, report);
-      if (branches(options) && search_inputs<M, A>(weights_, asked, spec, open, options, confirm, end, report))
-        return report;
-      if (branches(options) && branch(asked, spec, open, options, confirm, end, report)) return report;
+      if (branches(options) && search_inputs<Net, M, A>(home_.member(), asked, spec, open, options, confirm, end, report))
+        return finished(report);
+      if (branches(options) && branch(asked, spec, open, options, confirm, end, report)) return finished(report);
       report.answer = open.empty() ? verdict::unsat : verdict::unknown;
     } catch (deadline_passed const&) {
       report.answer = verdict::timeout;
     }
     if (report.answer == verdict::unknown && end.passed()) report.answer = verdict::timeout;
-    return report;
+    return finished(report);
   }
 
   [[nodiscard]] bounds_report bounds(specification const& spec, verify_options const& options,
@@ -100,10 +107,17 @@ class verifier final : public engine {
     }
     report.planned_bytes = all.plan(1, method);
     report.peak_bytes = machine_.memory().peak();
+    report.ranks = home_.memory(report.planned_bytes, report.peak_bytes);
     return report;
   }
 
  private:
+  /// Adds what every rank has used.
+  [[nodiscard]] verify_report& finished(verify_report& report) {
+    report.ranks = home_.memory(report.planned_bytes, report.peak_bytes);
+    return report;
+  }
+
   [[nodiscard]] static std::size_t row_budget(verify_options const& options, std::size_t boxes,
                                               hidden_bounds method = hidden_bounds::crown) {
     std::size_t const free = method == hidden_bounds::alpha_crown ? free_state<Net>::bytes() : 0;
@@ -265,9 +279,9 @@ class verifier final : public engine {
     report.nodes.push_back(std::move(last));
   }
 
-  parameters<Net> weights_;
-  M machine_;
-  A attacker_;
+  Home home_;
+  M& machine_;
+  A& attacker_;
 };
 
 }  // namespace hull

@@ -22,6 +22,8 @@ class lone_member final {
   lone_member(weights_type const& weights) : weights_(&weights) {}  // implicit: a machine may be made from parameters
 
   [[nodiscard]] weights_type const& weights() const { return *weights_; }
+  [[nodiscard]] lone_member undivided() const { return *this; }
+  [[nodiscard]] static bool several() { return false; }
   [[nodiscard]] static std::size_t rank() { return 0; }
   [[nodiscard]] static std::size_t ranks() { return 1; }
   [[nodiscard]] static row_range share(std::size_t rows) { return {0, rows}; }
@@ -44,11 +46,17 @@ class row_member final {
  public:
   using weights_type = Weights;
 
-  /// `divide` false: every rank computes all rows, in the same steps as the others.
-  row_member(Weights const& weights, C& ranks, bool divide = true)
-      : weights_(&weights), ranks_(&ranks), divide_(divide) {}
+  row_member(Weights const& weights, C& ranks) : weights_(&weights), ranks_(&ranks) {}
+
+  /// A member for steps in which every rank computes all rows, at the same time as the others.
+  [[nodiscard]] row_member undivided() const {
+    row_member all = *this;
+    all.divide_ = false;
+    return all;
+  }
 
   [[nodiscard]] weights_type const& weights() const { return *weights_; }
+  [[nodiscard]] bool several() const { return ranks_->size() > 1; }
   [[nodiscard]] std::size_t rank() const { return divide_ ? ranks_->rank() : 0; }
   [[nodiscard]] std::size_t ranks() const { return divide_ ? ranks_->size() : 1; }
   [[nodiscard]] row_range share(std::size_t rows) const { return share_of(rows, rank(), ranks()); }
@@ -84,7 +92,7 @@ class row_member final {
  private:
   Weights const* weights_;
   C* ranks_;
-  bool divide_;
+  bool divide_ = true;
 };
 
 }  // namespace hull

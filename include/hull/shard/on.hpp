@@ -2,7 +2,7 @@
 // The one place that binds where a network runs, how it is spread, and how ranks talk.
 #pragma once
 
-#include <cstddef>
+#include <concepts>
 
 #include <hull/net/parameters.hpp>
 #include <hull/shard/communicator.hpp>
@@ -14,6 +14,7 @@ namespace hull {
 
 namespace detail {
 
+/// What a rank holds, and its handle.
 template <Network Net, Sharding S, Communicator C>
 struct place;
 
@@ -21,30 +22,16 @@ template <Network Net, Communicator C>
 struct place<Net, Replicated, C> final {
   using weights = parameters<Net>;
   using member = row_member<weights, C>;
-  template <class Source>
-  static weights load(Source const& source, C& /*ranks*/) {
-    return weights(source);
-  }
 };
-
 template <Network Net>
 struct place<Net, Replicated, Solo> final {
   using weights = parameters<Net>;
   using member = lone_member<Net>;
-  template <class Source>
-  static weights load(Source const& source, Solo& /*ranks*/) {
-    return weights(source);
-  }
 };
-
 template <Network Net, Communicator C>
 struct place<Net, FullySharded, C> final {
   using weights = sharded_parameters<Net, C>;
   using member = row_member<weights, C>;
-  template <class Source>
-  static weights load(Source const& source, C& ranks) {
-    return weights(source, ranks);
-  }
 };
 
 }  // namespace detail
@@ -65,14 +52,17 @@ struct on final {
   /// This rank's part of the parameters that `source(key)` returns. All ranks call it together.
   template <Network Net, class Source>
   [[nodiscard]] static weights<Net> load(Source const& source, C& ranks) {
-    return detail::place<Net, S, C>::load(source, ranks);
+    if constexpr (std::constructible_from<weights<Net>, Source const&, C&>) {
+      return weights<Net>(source, ranks);
+    } else {
+      return weights<Net>(source);
+    }
   }
 
-  /// `divide` false: for steps that every rank does alike.
   template <Network Net>
-  [[nodiscard]] static member<Net> join(weights<Net> const& held, C& ranks, bool divide = true) {
-    if constexpr (std::constructible_from<member<Net>, weights<Net> const&, C&, bool>) {
-      return member<Net>(held, ranks, divide);
+  [[nodiscard]] static member<Net> join(weights<Net> const& held, C& ranks) {
+    if constexpr (std::constructible_from<member<Net>, weights<Net> const&, C&>) {
+      return member<Net>(held, ranks);
     } else {
       return member<Net>(held);
     }

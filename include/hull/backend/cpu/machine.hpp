@@ -341,14 +341,18 @@ class machine final {
     keep_head(state.stage[S::number], b, known);
   }
 
-  /// Threads that may each drive a machine of their own at the same time.
-  [[nodiscard]] static std::size_t workers() { return thread_count(); }
+  /// Threads that may each drive a machine of their own at the same time. With other ranks one: their steps must agree.
+  [[nodiscard]] static std::size_t workers(Member const& member) { return member.several() ? 1 : thread_count(); }
 
   /// Calls body(i, worker) for i = 0 .. count - 1 from those threads. `body` may throw; all calls end before it
   /// returns.
   template <class Body>
-  static void side_by_side(std::size_t count, Body&& body) {
-    parallel_tasks(count, std::forward<Body>(body));
+  static void side_by_side(std::size_t count, std::size_t workers, Body&& body) {
+    if (workers > 1) {
+      parallel_tasks(count, std::forward<Body>(body));
+    } else {
+      for (std::size_t i = 0; i < count; ++i) body(i, std::size_t{0});
+    }
   }
 
   /// Lines, outputs and live columns of stage S from the intervals of its head.

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+// A network on one rank: its part of the parameters, and the machines that bound and attack with it.
+#pragma once
+
+#include <unistd.h>
+
+#include <cstddef>
+#include <fstream>
+#include <vector>
+
+#include <hull/core/deadline.hpp>
+#include <hull/scalar/rounding.hpp>
+#include <hull/search/verdict.hpp>
+#include <hull/shard/on.hpp>
+
+namespace hull {
+
+/// What a verifier lives in. `On` is an on<...>; `R` the rounding of the bounds.
+template <Network Net, class On, class R>
+class home final {
+ public:
+  using communicator = typename On::communicator;
+  using machine_type = typename On::template machine<Net, R>;
+  using attacker_type = typename On::template machine<Net, Nearest>;
+  using member_type = typename On::template member<Net>;
+
+  /// Borrows `ranks`. All ranks do so together.
+  template <class Source>
+  home(Source const& source, communicator& ranks)
+      : ranks_(&ranks),
+        weights_(On::template load<Net>(source, ranks)),
+        member_(On::template join<Net>(weights_, ranks)),
+        machine_(member_),
+        attacker_(member_.undivided()) {}
+
+  /// The same for a rank that is alone.
+  template <class Source>
+  explicit home(Source const& source) : home(source, alone()) {}
+
+  home(home const&) = delete;  // the machines borrow the weights
+  home& operator=(home const&) = delete;
+  ~home() = default;
+
+  [[nodiscard]] machine_type& machine() { return machine_; }
+  [[nodiscard]] attacker_type& attacker() { return attacker_; }
+
+  /// For machines whose rows all ranks compute.
+  [[nodiscard]] member_type member() const { return member_.undivided(); }
+
+  /// All ranks will stop at the deadline together.
+  void agree(deadline& end) const {
+    if (member_.several()) end.agree([ranks = ranks_](bool mine) { return ranks->any(mine ? 1U : 0U) != 0; });
+  }
+
+  /// What every rank holds. A collective.
+  [[nodiscard]] std::vector<rank_memory> memory(std::size_t planned, std::size_t peak) const {
+    rank_memory self = weights_bytes();
+    self.planned = planned;
+    self.peak = peak;
+    self.resident = resident_bytes();
+    std::vector<rank_memory> all(ranks_->size());
+    ranks_->all_gather(reinterpret_cast<std::byte const*>(&self), reinterpret_cast<std::byte*>(all.data()),
+                       sizeof self);
+    return all;
+  }
+
+ private:
+  static communicator& alone() {
+    static communicator self;
+    return self;
+  }
+
+  [[nodiscard]] rank_memory weights_bytes() const {
+    rank_memory self;
+    if constexpr (requires { typename On::template weights<Net>::sharded; }) {
+      auto const bytes = sharded_bytes<Net>(ranks_->size());
+      self.parameters = bytes.at_rest();
+      self.buffers = bytes.buffers;
+    } else {
+      self.parameters = parameters<Net>::size * sizeof(float);
+    }
+    return self;
+  }
+
+  static std::size_t resident_bytes() {
+    std::size_t all = 0, resident = 0;
+    std::ifstream("/proc/self/statm") >> all >> resident;
+    return resident * static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  }
+
+  communicator* ranks_;
+  typename On::template weights<Net> weights_;
+  member_type member_;
+  machine_type machine_;
+  attacker_type attacker_;
+};
+
+}  // namespace hull
