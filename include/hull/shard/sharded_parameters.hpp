@@ -112,7 +112,7 @@ class sharded_parameters final {
   /// Copies this rank's parts of what `source(key)` returns; only one tensor at a time is asked for. Throws as
   /// parameters<Net> does. All ranks must do so together.
   template <class Source>
-  sharded_parameters(Source&& source, C& ranks, bool overlap = true) : ranks_(&ranks) {
+  sharded_parameters(Source const& source, C& ranks, bool overlap = true) : ranks_(&ranks) {
     auto const bytes = sharded_bytes<Net>(ranks.size());
     for (std::size_t at = 0, b = 0, vector = 0, shard = 0; at < slots.size(); ++at) {
       auto const& slot = slots[at];
