@@ -56,9 +56,7 @@ int fail(std::string message, int status) {
   return status;
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
+int run(int argc, char** argv) {
   options o;
   CLI::App app{"hull proves properties of neural networks for all inputs of a set", "hull"};
   app.set_version_flag("--version", std::string(hull::version));
@@ -107,5 +105,15 @@ int main(int argc, char** argv) {
     return fail("out of memory; try a smaller --memory-budget", 3);
   } catch (std::exception const& bad) {
     return fail(bad.what(), 3);
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (...) {  // stderr cannot be written either
+    return 3;
   }
 }

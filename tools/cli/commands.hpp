@@ -18,6 +18,7 @@
 #include <hull/io/onnx.hpp>
 #include <hull/io/parameters_file.hpp>
 #include <hull/io/vnnlib.hpp>
+#include <hull/search/stopwatch.hpp>
 
 #include "certificate.hpp"
 #include "compiled_network.hpp"
@@ -33,21 +34,15 @@ class phases final {
  public:
   template <class F>
   auto time(std::string const& name, F&& work) {
-    auto const start = std::chrono::steady_clock::now();
-    struct stop {
-      phases* all;
-      std::string const* name;
-      std::chrono::steady_clock::time_point start;
-      ~stop() {
-        all->seconds_[*name] = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-      }
-    } const at_end{this, &name, start};
+    detail::stopwatch const watch(counter(name));
     return work();
   }
   [[nodiscard]] json const& seconds() const { return seconds_; }
   json& seconds() { return seconds_; }
 
  private:
+  double& counter(std::string const& name) { return (seconds_[name] = 0.0).get_ref<double&>(); }
+
   json seconds_ = json::object();
 };
 

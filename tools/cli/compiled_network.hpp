@@ -14,6 +14,7 @@
 #include <string>
 #include <system_error>
 #include <unistd.h>
+#include <utility>
 #include <vector>
 
 #include <hull/core/config.hpp>
@@ -127,6 +128,21 @@ class compiled_network final {
   }
 
  private:
+  /// Removes a folder at the end of its scope.
+  class cleaner final {
+   public:
+    explicit cleaner(fs::path path) : path_(std::move(path)) {}
+    cleaner(cleaner const&) = delete;
+    cleaner& operator=(cleaner const&) = delete;
+    ~cleaner() {
+      std::error_code ignored;
+      fs::remove_all(path_, ignored);
+    }
+
+   private:
+    fs::path path_;
+  };
+
   /// Builds in a folder of its own and renames it, so that programs running side by side never see half a library.
   static void build(fs::path const& root, fs::path const& folder, std::string const& header, std::string const& driver,
                     std::vector<std::string> command, std::string const& text, deadline const& end) {
@@ -137,13 +153,7 @@ class compiled_network final {
       throw error(root.string() + ": cannot write the cache of compiled networks (" + failed.message() +
                   "); set HULL_CACHE_DIR to a folder that can be written");
     }
-    struct cleaner {
-      fs::path path;
-      ~cleaner() {
-        std::error_code ignored;
-        fs::remove_all(path, ignored);
-      }
-    } const clean{work};
+    cleaner const clean(work);
     write(work / "network.hpp", header);
     write(work / "driver.cpp", driver);
     command.insert(command.end(), {(work / "driver.cpp").string(), "-o", (work / "network.so").string()});

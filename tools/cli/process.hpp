@@ -3,9 +3,9 @@
 #pragma once
 
 #include <chrono>
+#include <csignal>
 #include <fcntl.h>
 #include <filesystem>
-#include <signal.h>
 #include <string>
 #include <sys/wait.h>
 #include <thread>

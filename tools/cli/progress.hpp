@@ -3,8 +3,8 @@
 #pragma once
 
 #include <atomic>
+#include <csignal>
 #include <cstdio>
-#include <signal.h>
 #include <unistd.h>
 
 #include <hull/search/verdict.hpp>

@@ -68,10 +68,9 @@ inline std::string read_bytes(std::filesystem::path const& path, std::uint64_t l
 /// Owns zlib's state.
 class inflater {
  public:
-  explicit inflater(std::string_view packed) {
+  explicit inflater(std::string_view packed) : packed_(packed) {
     constexpr int gzip_only = 16 + MAX_WBITS;
     expect(inflateInit2(&stream_, gzip_only) == Z_OK, "zlib: cannot be started");
-    packed_ = packed;
   }
   inflater(inflater const&) = delete;
   inflater& operator=(inflater const&) = delete;

@@ -131,7 +131,7 @@ class cases {
     expect_within(total.clauses, total.clauses * each + total.bytes);
   }
 
-  extent extent_of(formula const& f) const {
+  [[nodiscard]] extent extent_of(formula const& f) const {
     if (f.kind == formula::kind::condition) return {1, bytes_of(f.condition) + sizeof(clause)};
     bool const any = f.kind == formula::kind::any;
     extent result{any ? 0.0 : 1.0, 0};
@@ -147,7 +147,7 @@ class cases {
     return result;
   }
 
-  double bytes_of(std::size_t index) const {
+  [[nodiscard]] double bytes_of(std::size_t index) const {
     constexpr std::size_t allocation = 16;
     auto bytes = sizeof(std::size_t);
     if (auto const& c = conditions_[index].constraint) {

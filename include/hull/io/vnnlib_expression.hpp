@@ -174,14 +174,14 @@ class expression_reader {
   }
 
  private:
-  linear_form constant(token const& word) const {
+  [[nodiscard]] linear_form constant(token const& word) const {
     auto const number = read_numeral(word.text);
     if (number.state == numeral::state::malformed) lexer_.fail_found(word, "a decimal number");
     if (number.state == numeral::state::too_large) lexer_.fail_found(word, "a number that a double can hold");
     return {{}, {}, number.value};
   }
 
-  linear_form variable(token const& word) const {
+  [[nodiscard]] linear_form variable(token const& word) const {
     auto const found = variables_.find(lexer_, word);
     linear_form form;
     (found.output ? form.outputs : form.inputs).push_back({found.index, exactly(1)});

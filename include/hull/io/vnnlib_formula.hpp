@@ -137,10 +137,10 @@ class formula_reader {
     return join(negated ? formula::kind::any : formula::kind::all, std::move(links));
   }
 
-  /// left <= right (or <); negated: right < left (or <=).
-  formula link(token const& head, linear_form const& left, linear_form const& right, bool strict, bool negated) {
-    auto form = negated ? right : left;
-    auto other = negated ? left : right;
+  /// smaller <= greater (or <); negated: greater < smaller (or <=).
+  formula link(token const& head, linear_form const& smaller, linear_form const& greater, bool strict, bool negated) {
+    auto form = negated ? greater : smaller;
+    auto other = negated ? smaller : greater;
     negate(other);
     add(form, std::move(other));
     merge(form);

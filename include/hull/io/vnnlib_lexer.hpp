@@ -134,7 +134,7 @@ class lexer {
     return !word.empty() && (is_digit(word.front()) || word.front() == '.');
   }
 
-  token as_number(token word) const {
+  [[nodiscard]] token as_number(token word) const {
     if (word.text.size() > longest_number) {
       fail(word.position, "found a number of " + std::to_string(word.text.size()) + " characters, expected at most " +
                               std::to_string(longest_number));

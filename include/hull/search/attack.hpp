@@ -50,17 +50,22 @@ class attack final {
   [[nodiscard]] std::vector<double> search_from(specification const& spec, std::vector<attack_point> points,
                                                 std::size_t steps, confirm_function const& confirm,
                                                 deadline const& end) {
+    bounds_.stop_at(end);
     double step = 0.25;  // of each coordinate's range
     std::size_t const period = std::max<std::size_t>(1, steps / 6);
-    for (std::size_t round = 0; round <= steps && !end.passed(); ++round) {
-      auto const worst = gradients(spec, points);
-      for (std::size_t p = 0; p < points.size(); ++p) {
-        if (worst[p].value > 0) continue;
-        auto inside = coordinates(points[p].at);
-        if (confirm(inside)) return inside;
+    try {
+      for (std::size_t round = 0; round <= steps; ++round) {
+        auto const worst = gradients(spec, points);
+        for (std::size_t p = 0; p < points.size(); ++p) {
+          if (worst[p].value > 0) continue;
+          end.check();  // confirming takes far longer than a point of the batch
+          auto inside = coordinates(points[p].at);
+          if (confirm(inside)) return inside;
+        }
+        for (std::size_t p = 0; p < points.size(); ++p) descend(points[p], spec, worst[p].gradient, step);
+        if ((round + 1) % period == 0) step *= 0.5;
       }
-      for (std::size_t p = 0; p < points.size(); ++p) descend(points[p], spec, worst[p].gradient, step);
-      if ((round + 1) % period == 0) step *= 0.5;
+    } catch (deadline_passed const&) {  // the caller sees it from `end`
     }
     return {};
   }

@@ -43,6 +43,7 @@ class input_worker final {
       : machine_(member), attacker_(member), bounds_(machine_, row_bytes), points_(attacker_, 0) {
     bounds_.intersect_hidden(options.intersect_hidden);
     bounds_.stop_at(end);
+    points_.stop_at(end);
   }
   input_worker(input_worker const&) = delete;  // the propagations borrow the machines
   input_worker& operator=(input_worker const&) = delete;

@@ -38,7 +38,7 @@ struct split_candidates final {
   }
 
   /// Both lists without repetitions. Returns how many were written.
-  std::size_t merge(std::span<index_t> result) const {
+  [[nodiscard]] std::size_t merge(std::span<index_t> result) const {
     std::size_t written = 0;
     for (std::size_t rank = 0; rank < Each; ++rank) {
       for (std::size_t list = 0; list < 2; ++list) {

@@ -156,7 +156,8 @@ class bounds final : public intervals {
         auto const pick = *std::max_element(seen.begin(), seen.end(), [&](auto a, auto b) { return low[a] < low[b]; });
         bool const certain =
             std::all_of(seen.begin(), seen.end(), [&](auto i) { return i == pick || high[i] <= low[pick]; });
-        for (auto const i : seen) gains[i] = gains[i] || !certain;
+        if (certain) continue;
+        for (auto const i : seen) gains[i] = 1;
       }
     }
     std::vector<std::uint32_t> list;
@@ -261,7 +262,7 @@ class bounds final : public intervals {
     work.slack.array() += floor_of(total);
     if (s.kind == step_kind::dense) return add(s.inputs[0], a * s.weight, work);
     std::vector<row_matrix> more;
-    for (auto const i : s.inputs) more.push_back(row_matrix::Zero(a.rows(), as_index(at(i).size)));
+    for (auto const i : s.inputs) more.emplace_back(row_matrix::Zero(a.rows(), as_index(at(i).size)));
     auto const windows = as_index(s.windows), groups = as_index(s.groups);
     for (index r = 0; r < a.rows(); ++r) {
       if (s.kind == step_kind::sparse) {

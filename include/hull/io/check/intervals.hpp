@@ -112,8 +112,12 @@ class intervals {
       nonlinear(number);
     }
     constexpr double infinity = std::numeric_limits<double>::infinity();
-    for (double& low : lower_[number]) low = low == low ? low : -infinity;  // NaN: nothing is known
-    for (double& high : upper_[number]) high = high == high ? high : infinity;
+    for (double& low : lower_[number]) {
+      if (low != low) low = -infinity;  // NaN: nothing is known
+    }
+    for (double& high : upper_[number]) {
+      if (high != high) high = infinity;
+    }
     size_[number] = lower_[number].cwiseAbs().cwiseMax(upper_[number].cwiseAbs());
   }
 
