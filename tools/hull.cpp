@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // The command line tool: arguments in, exit status out (0 a verdict, 2 bad input, 3 device or communicator failure).
 #include <CLI/CLI.hpp>
+#include <chrono>
 #include <exception>
 #include <iostream>
 #include <new>
 #include <string>
+#include <thread>
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -33,10 +35,14 @@ void add_common(CLI::App& command, options& o) {
       ->check(CLI::IsMember({"intersect", "replace"}));
   command.add_option("--device", o.device, "where to compute")->check(CLI::IsMember({"cpu"}))->capture_default_str();
   command.add_option("--shard", o.shard, "how ranks share the work")
-      ->check(CLI::IsMember({"replicated"}))
+      ->check(CLI::IsMember({"replicated", "fully-sharded"}))
       ->capture_default_str();
-  command.add_option("--ranks", o.ranks, "number of ranks")->check(CLI::Range(1, 1))->capture_default_str();
-  command.add_option("--comm", o.comm, "how ranks talk")->check(CLI::IsMember({"solo"}))->capture_default_str();
+  command.add_option("--ranks", o.ranks, "number of ranks (with --comm mpi: as many as mpirun starts)")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  command.add_option("--comm", o.comm, "how ranks talk: loopback: threads of this process; mpi: run it under mpirun")
+      ->check(CLI::IsMember(hull::cli::communicators()))
+      ->capture_default_str();
   command.add_option("--memory-budget", o.memory_budget, "bytes for all buffers of a propagation; 512MB, 2GB, ...")
       ->transform(CLI::AsSizeValue(false))
       ->check(CLI::PositiveNumber);
@@ -95,12 +101,17 @@ int run(int argc, char** argv) {
 #ifdef _OPENMP
     if (o.threads > 0) omp_set_num_threads(static_cast<int>(o.threads));
 #endif
+    for (auto const* command : {verify, bounds}) o.ranks_given = o.ranks_given || command->count("--ranks") > 0;
     if (verify->parsed()) return hull::cli::verify(o);
     if (bounds->parsed()) return hull::cli::bounds(o);
     if (check->parsed()) return hull::cli::check(o);
     return hull::cli::compile(o);
   } catch (hull::error const& bad) {
     return fail(bad.what(), static_cast<int>(bad.kind()));
+  } catch (hull::cli::silent_end const&) {
+    // mpirun ends all ranks as soon as one has failed: the one that speaks goes first
+    std::this_thread::sleep_for(std::chrono::milliseconds(500));
+    return static_cast<int>(hull::fault::device);
   } catch (std::bad_alloc const&) {
     return fail("out of memory; try a smaller --memory-budget", 3);
   } catch (std::exception const& bad) {

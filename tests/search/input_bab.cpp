@@ -8,8 +8,8 @@
 #include <vector>
 
 #include <hull/backend/cpu/machine.hpp>
+#include <hull/backend/cpu/verifier.hpp>
 #include <hull/search/input_bab.hpp>
-#include <hull/search/verifier.hpp>
 
 #include "support/random.hpp"
 
@@ -80,7 +80,7 @@ verify_report search(specification const& spec, verify_options const& options = 
   for (std::size_t d = 0; d < open.size(); ++d) open[d] = d;
   confirm_function const confirm = [&](std::span<double const> x) { return believe && holds(spec, x); };
   try {
-    bool const ran = search_inputs<bounding, attacking>(weights, asked, spec, open, options, confirm, end, report);
+    bool const ran = search_inputs<triangle, bounding, attacking>(weights, asked, spec, open, options, confirm, end, report);
     CHECK(ran);
   } catch (deadline_passed const&) {
     report.answer = verdict::timeout;
@@ -167,7 +167,7 @@ TEST_CASE("deadline and interrupt") {
   CHECK(search(below(1e-5), {}, deadline(0.05)).domains > 0);
   CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(1));
 
-  verifier<triangle, bounding, attacking> all(numbers());
+  cpu::verifier<triangle> all(numbers());
   verify_options options;
   flag = true;
   options.interrupt = &flag;
@@ -212,7 +212,7 @@ TEST_CASE("progress") {
 }
 
 TEST_CASE("the verifier comes to input splitting by itself") {
-  verifier<triangle, bounding, attacking> all(numbers());
+  cpu::verifier<triangle> all(numbers());
   auto const spec = below(0.01);
   auto const confirm = [&](std::span<double const> x) { return holds(spec, x); };
   for (auto const method : {bound_method::automatic, bound_method::branch}) {

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include <hull/backend/cpu/machine.hpp>
-#include <hull/search/verifier.hpp>
+#include <hull/backend/cpu/verifier.hpp>
 
 #include "support/random.hpp"
 

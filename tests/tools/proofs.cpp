@@ -8,12 +8,12 @@
 #include <vector>
 
 #include <hull/backend/cpu/machine.hpp>
+#include <hull/backend/cpu/verifier.hpp>
 #include <hull/io/certificate_file.hpp>
 #include <hull/io/check.hpp>
 #include <hull/io/counterexample.hpp>
 #include <hull/io/evaluate.hpp>
 #include <hull/net/network.hpp>
-#include <hull/search/verifier.hpp>
 
 using namespace hull;
 

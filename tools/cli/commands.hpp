@@ -15,6 +15,7 @@
 #include <hull/io/counterexample.hpp>
 #include <hull/io/emit.hpp>
 #include <hull/io/evaluate.hpp>
+#include <hull/io/file.hpp>
 #include <hull/io/onnx.hpp>
 #include <hull/io/parameters_file.hpp>
 #include <hull/io/vnnlib.hpp>
@@ -24,6 +25,7 @@
 #include "compiled_network.hpp"
 #include "options.hpp"
 #include "progress.hpp"
+#include "ranks.hpp"
 
 namespace hull::cli {
 
@@ -70,10 +72,19 @@ struct input_files final {
   return {io::load_onnx(o.model), io::load_vnnlib(o.spec)};
 }
 
-/// What every report says about the run.
-[[nodiscard]] inline json run_facts(options const& o) {
-  return {
-      {"device", o.device}, {"policy", o.shard}, {"ranks", o.ranks}, {"rounding", o.rounding}, {"precision", "fp32"}};
+/// What every report says about the run. `ranks`: what each of them has used.
+[[nodiscard]] inline json run_facts(options const& o, std::vector<rank_memory> const& ranks) {
+  json memory = json::array();
+  for (auto const& one : ranks) {
+    memory.push_back({{"rank", memory.size()},
+                      {"parameters", one.parameters},
+                      {"buffers", one.buffers},
+                      {"planned", one.planned},
+                      {"peak", one.peak},
+                      {"resident", one.resident}});
+  }
+  return {{"memory", memory},      {"device", o.device},     {"policy", o.shard},
+          {"ranks", ranks.size()}, {"rounding", o.rounding}, {"precision", "fp32"}};
 }
 
 /// Prints the verdict, and to --result and --json what they ask for. Exit status 0.
@@ -86,58 +97,73 @@ inline int report_verdict(options const& o, verify_report const& report, std::ve
     json j = {{"verdict", to_string(report.answer)},
               {"margins", report.margins},
               {"seconds", times.seconds()},
-              {"domains", report.domains},
-              {"memory", {{{"rank", 0}, {"planned", report.planned_bytes}, {"peak", report.peak_bytes}}}}};
-    j.update(run_facts(o));
+              {"domains", report.domains}};
+    j.update(run_facts(o, report.ranks));
     write_text(o.json, j.dump(1) + "\n");
   }
   std::cout << text << std::flush;
   return 0;
 }
 
+/// Compiles the network, on the first rank before the others: those find it in the cache.
+[[nodiscard]] inline compiled_network compile_network(options const& o, rank_group& group, io::model const& model,
+                                                      deadline const& end) {
+  return group.first_then_all([&] { return compiled_network(io::emit_header(model), o, group.size() > 1, end); });
+}
+
 inline int verify(options const& o) {
   auto const start = std::chrono::steady_clock::now();
+  rank_group group(o);
   std::atomic<bool> const& interrupted = catch_interrupt();
   deadline end = o.timeout > 0 ? deadline(o.timeout) : deadline();
   end.watch(&interrupted);
   progress_line line;
   phases times;
-  verify_report report;
-  std::vector<double> outputs;
+  struct outcome {
+    verify_report report;
+    std::vector<double> outputs;
+  } found;
   certificate proof;
   try {
-    input_files const files = times.time("read", [&] { return read_both(o); });
-    io::model const& model = files.model;
-    specification const& spec = files.spec;
-    compiled_network const network =
-        times.time("compile", [&] { return compiled_network(io::emit_header(model), o, end); });
-    auto const engine = network.open(source_of(model));
-    auto const confirm = [&](std::span<double const> x) {
-      auto y = io::evaluate(model, x);
-      if (!io::satisfies(spec, x, y)) return false;
-      outputs = std::move(y);
-      return true;
-    };
-    verify_options v = to_verify_options(o);
-    if (o.timeout > 0) {
-      v.timeout = o.timeout - std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    }
-    v.interrupt = &interrupted;
-    if (progress_line::wanted()) v.progress = [&](search_progress const& now) { line.show(now); };
-    if (!o.certificate.empty()) v.proof = &proof;
-    report = engine->verify(spec, v, confirm);
-    times.seconds()["bound"] = report.bound_seconds;
-    times.seconds()["attack"] = report.attack_seconds;
-    times.seconds()["search"] = report.search_seconds;
-    if (v.proof != nullptr && report.answer == verdict::unsat) {
-      times.time("certificate", [&] { write_certificate(o, model, spec, proof, end); });
+    input_files files = times.time("read", [&] { return group.together([&] { return read_both(o); }); });
+    group.expect_equal(digest(files.model), "model");
+    group.expect_equal(digest(io::read_file(o.spec)), "specification");
+    compiled_network const network = times.time("compile", [&] { return compile_network(o, group, files.model, end); });
+    found = group.run([&](AnyCommunicator* ranks) {
+      outcome mine;
+      auto const engine = network.open(source_of(files.model), ranks);
+      // a rank of a sharded network does not keep the file's tensors: they are read again for a counterexample
+      bool const lean = o.shard == "fully-sharded" && group.owns_process();
+      if (lean) files.model.parameters = {};
+      auto const confirm = [&](std::span<double const> x) {
+        auto y = lean ? io::evaluate(io::load_onnx(o.model), x) : io::evaluate(files.model, x);
+        if (!io::satisfies(files.spec, x, y)) return false;
+        mine.outputs = std::move(y);
+        return true;
+      };
+      verify_options v = to_verify_options(o);
+      if (o.timeout > 0) {
+        v.timeout = o.timeout - std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      }
+      v.interrupt = &interrupted;
+      bool const first = ranks == nullptr || ranks->rank() == 0;
+      if (first && progress_line::wanted()) v.progress = [&](search_progress const& now) { line.show(now); };
+      if (first && !o.certificate.empty()) v.proof = &proof;
+      mine.report = engine->verify(files.spec, v, confirm);
+      return mine;
+    });
+    times.seconds()["bound"] = found.report.bound_seconds;
+    times.seconds()["attack"] = found.report.attack_seconds;
+    times.seconds()["search"] = found.report.search_seconds;
+    if (!o.certificate.empty() && found.report.answer == verdict::unsat) {
+      times.time("certificate", [&] { write_certificate(o, files.model, files.spec, proof, end); });
     }
   } catch (deadline_passed const&) {
-    report.answer = verdict::timeout;
+    found.report.answer = verdict::timeout;
   }
-  if (interrupted && report.answer == verdict::timeout) report.answer = verdict::unknown;
+  if (interrupted && found.report.answer == verdict::timeout) found.report.answer = verdict::unknown;
   line.clear();
-  return report_verdict(o, report, outputs, times);
+  return group.reports() ? report_verdict(o, found.report, found.outputs, times) : 0;
 }
 
 /// A float as the shortest decimal of at most nine digits that reads back as the same float.
@@ -155,13 +181,17 @@ inline int verify(options const& o) {
 }
 
 inline int bounds(options const& o) {
+  rank_group group(o);
   phases times;
-  input_files const files = times.time("read", [&] { return read_both(o); });
+  input_files const files = times.time("read", [&] { return group.together([&] { return read_both(o); }); });
   io::model const& model = files.model;
-  specification const& spec = files.spec;
-  compiled_network const network =
-      times.time("compile", [&] { return compiled_network(io::emit_header(model), o, deadline()); });
-  auto const report = network.open(source_of(model))->bounds(spec, to_verify_options(o), o.repeat);
+  group.expect_equal(digest(model), "model");
+  group.expect_equal(digest(io::read_file(o.spec)), "specification");
+  compiled_network const network = times.time("compile", [&] { return compile_network(o, group, model, deadline()); });
+  auto const report = group.run([&](AnyCommunicator* ranks) {
+    return network.open(source_of(model), ranks)->bounds(files.spec, to_verify_options(o), o.repeat);
+  });
+  if (!group.reports()) return 0;
 
   auto const order = io::expression_order(model);
   json nodes = json::object();
@@ -172,11 +202,8 @@ inline int bounds(options const& o) {
   json rows = json::array();
   for (double const lower : report.rows) rows.push_back({{"lower", number(down::from_double(lower))}});
   times.seconds()["bound"] = report.seconds;
-  json j = {{"nodes", nodes},
-            {"rows", rows},
-            {"seconds", times.seconds()},
-            {"memory", {{{"rank", 0}, {"planned", report.planned_bytes}, {"peak", report.peak_bytes}}}}};
-  j.update(run_facts(o));
+  json j = {{"nodes", nodes}, {"rows", rows}, {"seconds", times.seconds()}};
+  j.update(run_facts(o, report.ranks));
   std::string const text = j.dump(1) + "\n";
   if (o.json.empty()) {
     std::cout << text << std::flush;

@@ -82,17 +82,25 @@ namespace fs = std::filesystem;
   return text.str();
 }
 
-[[nodiscard]] inline std::string driver_text(std::string const& rounding) {
-  std::string const policy = rounding == "nearest" ? "hull::Nearest" : "hull::Outward";
+/// The program that binds a network to its place: backend, rounding, policy.
+[[nodiscard]] inline std::string driver_text(options const& o, bool several) {
+  std::string const rounding = o.rounding == "nearest" ? "hull::Nearest" : "hull::Outward";
+  std::string const policy = o.shard == "fully-sharded" ? "hull::FullySharded" : "hull::Replicated";
+  std::string const place = several ? "hull::on<hull::cpu::backend, " + policy + ", hull::AnyCommunicator>"
+                                    : std::string("hull::on<hull::cpu::backend>");
   return "#include \"network.hpp\"\n"
          "#include <hull/hull.hpp>\n\n"
-         "using bounding = hull::cpu::machine<network, " +
-         policy +
-         ">;\n"
-         "using attacking = hull::cpu::machine<network, hull::Nearest>;\n\n"
-         "extern \"C\" [[gnu::visibility(\"default\")]] hull::engine* hull_open_engine(hull::parameter_source const& "
-         "source) {\n"
-         "  return new hull::verifier<network, bounding, attacking>(source);\n"
+         "using place = " +
+         place +
+         ";\n"
+         "using verifier = hull::verifier<network, hull::home<network, place, " +
+         rounding +
+         ">>;\n\n"
+         "extern \"C\" [[gnu::visibility(\"default\")]] hull::engine* hull_open_engine(\n"
+         "    hull::parameter_source const& source, [[maybe_unused]] hull::AnyCommunicator* ranks) {\n"
+         "  return new verifier(source" +
+         (several ? ", *ranks" : "") +
+         ");\n"
          "}\n";
 }
 
@@ -101,10 +109,11 @@ class compiled_network final {
  public:
   /// Finds the library in the cache or builds it. Throws hull::error (fault::input) if the cache cannot be written,
   /// (fault::device) if the compiler fails, and deadline_passed.
-  compiled_network(std::string const& header, options const& asked, deadline const& end) {
+  /// `several`: for ranks that work together.
+  compiled_network(std::string const& header, options const& asked, bool several, deadline const& end) {
     fs::path const includes = include_folder();
     fs::path const root = cache_folder(asked.cache);
-    std::string const driver = driver_text(asked.rounding);
+    std::string const driver = driver_text(asked, several);
     // hidden: every network is called `network`, and two of them may be open in one program
     std::vector<std::string> command{environment("CXX", HULL_CXX),
                                      "-std=c++20",
@@ -123,8 +132,8 @@ class compiled_network final {
     load(folder / "network.so");
   }
 
-  [[nodiscard]] std::unique_ptr<engine> open(parameter_source const& source) const {
-    return std::unique_ptr<engine>(open_(source));
+  [[nodiscard]] std::unique_ptr<engine> open(parameter_source const& source, AnyCommunicator* ranks) const {
+    return std::unique_ptr<engine>(open_(source, ranks));
   }
 
  private:

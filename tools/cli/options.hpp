@@ -21,6 +21,7 @@ struct options final {
   std::string shard = "replicated";
   std::string comm = "solo";
   std::size_t ranks = 1;
+  bool ranks_given = false;
   double timeout = 0;  // seconds; 0: none
   std::size_t memory_budget = std::size_t{1} << 30;
   std::size_t threads = 0;  // 0: all

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The command line tool, the examples and the benchmarks.
 enable_testing()
+find_package(MPI QUIET COMPONENTS CXX) # for ranks that are processes
 
 if(HULL_HAS_IO AND EXISTS "${PROJECT_SOURCE_DIR}/tools/hull.cpp")
   find_package(CLI11 REQUIRED)
@@ -10,6 +11,10 @@ if(HULL_HAS_IO AND EXISTS "${PROJECT_SOURCE_DIR}/tools/hull.cpp")
   target_link_libraries(hull_cli PRIVATE hull_io_dev CLI11::CLI11)
   # It compiles networks at run time: with these headers and this compiler.
   target_compile_definitions(hull_cli PRIVATE HULL_SOURCE_DIR="${PROJECT_SOURCE_DIR}" HULL_CXX="${CMAKE_CXX_COMPILER}")
+  if(MPI_CXX_FOUND)
+    target_compile_definitions(hull_cli PRIVATE HULL_MPI)
+    target_link_libraries(hull_cli PRIVATE MPI::MPI_CXX)
+  endif()
   install(TARGETS hull_cli COMPONENT tools)
 endif()
 

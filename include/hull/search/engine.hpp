@@ -12,6 +12,8 @@
 
 namespace hull {
 
+class AnyCommunicator;  // shard/any_communicator.hpp
+
 /// Gives the numbers of the tensor with this key, "fc1.weight".
 using parameter_source = std::function<parameter_values(std::string const& key)>;
 
@@ -32,6 +34,7 @@ class engine {
 };
 
 /// The function that a compiled network exports under the name `hull_open_engine`; the caller deletes the engine.
-using open_engine_function = engine*(parameter_source const& source);
+/// `ranks`: those that the engine works with, all of which open one; null for a rank that is alone.
+using open_engine_function = engine*(parameter_source const& source, AnyCommunicator* ranks);
 
 }  // namespace hull

@@ -59,7 +59,8 @@ class verifier final : public engine {
       if (attack_all(spec, open, restarts, options, confirm, end, report)) return finished(report);
       if (options.method == bound_method::alpha_crown)
         prove(asked, open, hidden_bounds::alpha_crown, options, end, report);
-      if (branches(options) && search_inputs<Net, M, A>(home_.member(), asked, spec, open, options, confirm, end, report))
+      if (branches(options) &&
+          search_inputs<Net, M, A>(home_.member(), asked, spec, open, options, confirm, end, report))
         return finished(report);
       if (branches(options) && branch(asked, spec, open, options, confirm, end, report)) return finished(report);
       report.answer = open.empty() ? verdict::unsat : verdict::unknown;

@@ -2,10 +2,9 @@
 // A network on one rank: its part of the parameters, and the machines that bound and attack with it.
 #pragma once
 
-#include <unistd.h>
-
 #include <cstddef>
 #include <fstream>
+#include <unistd.h>
 #include <vector>
 
 #include <hull/core/deadline.hpp>

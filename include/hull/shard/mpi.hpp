@@ -37,11 +37,11 @@ class Mpi final {
   /// threads. `lost`: by default one line to stderr and exit status 3.
   explicit Mpi(lost_handler lost = say_and_exit) : lost_(std::move(lost)) {
     std::atomic<bool> joined = false;
-    std::thread patience([&] { wait_for_join(joined); });
+    std::thread impatient([&] { wait_for_join(joined); });
     int given = 0;
     int const answer = MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &given);
     joined = true;
-    patience.join();
+    impatient.join();
     if (answer != MPI_SUCCESS || given < MPI_THREAD_MULTIPLE) {
       throw error("MPI cannot be used by several threads of a process", fault::device);
     }

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+// Runs a command on the ranks that were asked for: one, threads of this process, or processes that mpirun started.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#include <hull/core/deadline.hpp>
+#include <hull/core/error.hpp>
+#include <hull/io/emit.hpp>
+#include <hull/io/model.hpp>
+#include <hull/shard/any_communicator.hpp>
+#include <hull/shard/loopback.hpp>
+#ifdef HULL_MPI
+#include <hull/shard/mpi.hpp>
+#endif
+
+#include "options.hpp"
+
+namespace hull::cli {
+
+/// What this program was built with.
+[[nodiscard]] inline std::vector<std::string> communicators() {
+#ifdef HULL_MPI
+  return {"solo", "loopback", "mpi"};
+#else
+  return {"solo", "loopback"};
+#endif
+}
+
+/// A number that two equal texts, or models, share (FNV-1a).
+[[nodiscard]] inline std::uint64_t digest(std::string_view bytes, std::uint64_t start = 0xcbf29ce484222325U) {
+  for (char const c : bytes) start = (start ^ static_cast<unsigned char>(c)) * 0x100000001b3U;
+  return start;
+}
+[[nodiscard]] inline std::uint64_t digest(io::model const& model) {
+  std::uint64_t all = digest(io::emit_header(model));
+  for (auto const& [name, tensor] : model.parameters) {
+    auto const* const bytes = reinterpret_cast<char const*>(tensor.values.data());
+    all = digest({bytes, tensor.values.size() * sizeof(float)}, digest(name, all));
+  }
+  return all;
+}
+
+/// Ends a process of which another one tells why.
+class silent_end final : public std::exception {
+ public:
+  [[nodiscard]] char const* what() const noexcept override { return "another rank has failed"; }
+};
+
+/// The ranks of this process, and those it talks to.
+class rank_group final {
+ public:
+  /// Joins mpirun's ranks where `--comm mpi` asks for it. Throws hull::error if the numbers do not fit.
+  explicit rank_group(options const& o) : count_(o.ranks), loopback_(o.comm == "loopback") {
+    bool const several = o.ranks > 1;
+    expect(!several || o.comm != "solo", "--ranks " + std::to_string(o.ranks) + " needs --comm loopback or --comm mpi");
+#ifdef HULL_MPI
+    if (o.comm == "mpi") {
+      mpi_ = std::make_unique<Mpi>();
+      all_ = std::make_unique<AnyCommunicator>(*mpi_);
+      if (o.ranks_given && o.ranks != mpi_->size()) {
+        if (rank() != 0) throw silent_end();
+        throw error("--ranks " + std::to_string(o.ranks) + ", but mpirun started " + std::to_string(mpi_->size()) +
+                    " ranks");
+      }
+      count_ = mpi_->size();
+      share_threads(1);  // mpirun binds each process to cores of its own
+    }
+#endif
+  }
+
+  [[nodiscard]] std::size_t size() const { return count_; }
+
+  /// Of this process.
+  [[nodiscard]] std::size_t rank() const { return all_ == nullptr ? 0 : all_->rank(); }
+
+  /// Whether this process reports: one of all does.
+  [[nodiscard]] bool reports() const { return rank() == 0; }
+
+  /// Whether this rank is a process of its own.
+  [[nodiscard]] bool owns_process() const { return all_ != nullptr; }
+
+  /// Calls work() on all ranks. If it throws on one, it does on all; where the first rank failed too, only that speaks.
+  template <class Work>
+  auto together(Work&& work) -> decltype(work()) {
+    std::exception_ptr mine;
+    std::optional<decltype(work())> result;
+    try {
+      result.emplace(work());
+    } catch (...) {
+      mine = std::current_exception();
+    }
+    unsigned const failed = !mine ? 0U : rank() == 0 ? 3U : 1U;
+    unsigned const all = all_ == nullptr ? failed : all_->any(failed);
+    if (mine && ((all & 2U) == 0 || rank() == 0)) std::rethrow_exception(mine);
+    if (all != 0) throw silent_end();
+    return std::move(*result);
+  }
+
+  /// The same on the first rank, before the others.
+  template <class Work>
+  auto first_then_all(Work&& work) -> decltype(work()) {
+    std::optional<decltype(work())> result;
+    together([&] {
+      if (rank() == 0) result.emplace(work());
+      return true;
+    });
+    together([&] {
+      if (rank() != 0) result.emplace(work());
+      return true;
+    });
+    return std::move(*result);
+  }
+
+  /// Throws hull::error that names a rank whose `number` differs from the first rank's.
+  void expect_equal(std::uint64_t number, std::string const& what) {
+    if (all_ == nullptr) return;
+    std::vector<std::uint64_t> numbers(all_->size());
+    all_->all_gather(reinterpret_cast<std::byte const*>(&number), reinterpret_cast<std::byte*>(numbers.data()),
+                     sizeof number);
+    for (std::size_t r = 1; r < numbers.size(); ++r) {
+      if (numbers[r] == numbers[0]) continue;
+      if (rank() != 0) throw silent_end();
+      throw error("rank " + std::to_string(r) + " has another " + what + " than rank 0", fault::device);
+    }
+  }
+
+  /// Calls body(ranks) for each rank of this process; null for one rank that is alone. Returns what the first one did.
+  template <class Body>
+  auto run(Body&& body) -> decltype(body(static_cast<AnyCommunicator*>(nullptr))) {
+    if (all_ != nullptr) {
+      try {
+        return body(all_.get());
+      } catch (std::exception const& e) {
+        all_->fail(e.what());
+        throw;
+      }
+    }
+    if (!loopback_) return body(nullptr);
+    decltype(body(static_cast<AnyCommunicator*>(nullptr))) result;
+    Loopback::run(count_, [&](Loopback& ranks) {
+      share_threads(count_);
+      AnyCommunicator all(ranks);
+      auto mine = body(&all);
+      if (ranks.rank() == 0) result = std::move(mine);
+    });
+    return result;
+  }
+
+ private:
+  /// Of the threads that this process may use, each of its ranks gets the same number.
+  static void share_threads([[maybe_unused]] std::size_t ranks) {
+#ifdef _OPENMP
+    omp_set_num_threads(std::max(1, omp_get_num_procs() / static_cast<int>(ranks)));
+#endif
+  }
+
+  std::size_t count_;
+  bool loopback_;
+#ifdef HULL_MPI
+  std::unique_ptr<Mpi> mpi_;
+#endif
+  std::unique_ptr<AnyCommunicator> all_;
+};
+
+}  // namespace hull::cli
