@@ -19,6 +19,7 @@
 #include <hull/propagate/coefficients.hpp>
 #include <hull/propagate/free.hpp>
 #include <hull/propagate/machine.hpp>
+#include <hull/propagate/memory.hpp>
 #include <hull/propagate/state.hpp>
 
 namespace hull {
@@ -53,22 +54,20 @@ class row_climber final {
  public:
   static constexpr std::size_t last = stage_count<Net> - 1;
 
-  row_climber(M& machine, network_state<Net>& state) : machine_(&machine), state_(&state) {}
+  /// Borrows all three; chunks are carved from `rows`.
+  row_climber(M& machine, network_state<Net>& state, arena& rows) : machine_(&machine), state_(&state), rows_(&rows) {}
 
   void stop_at(deadline const& end) { end_ = end; }
-
-  /// Bytes that all chunks stay within.
-  void row_budget(std::size_t bytes) { row_bytes_ = bytes; }
 
   /// Told of every hidden row whose parameters gave the bound that its neuron keeps: node of the expression, element,
   /// side, parameters of the stages before it.
   using row_witness = std::function<void(std::size_t node, std::size_t element, bool upper, std::span<float const>)>;
   void tell(row_witness witness) { witness_ = std::move(witness); }
 
-  /// Room for the free columns, from the machine's memory.
-  void carve() {
+  /// Room for the free columns.
+  void carve(arena& memory) {
     free_ = {};
-    free_.carve(machine_->memory());
+    free_.carve(memory);
   }
 
   /// Free columns of stage S, after its relaxation; stages in order.
@@ -109,7 +108,7 @@ class row_climber final {
       tighten_chunk<S>(layout, how, all, {neurons.data() + first, std::min(chunk, mine.last - first)});
     }
     std::copy(neurons.begin(), neurons.end(), state_->candidates);
-    machine_->template gather_candidates<S>(*state_, neurons.size());
+    machine_->template gather_candidates<S>(*state_, neurons.size(), *rows_);
   }
 
   /// Optimises every task, at least evaluates it (how.steps = 0). `ended(number, view)` sees each row at its last
@@ -134,7 +133,7 @@ class row_climber final {
   /// Derivatives of the bound of one task by its parameters [width] and multipliers [splits]: what climb follows.
   void gradient(form_task const& task, std::span<float> by_alpha, std::span<float> by_beta) {
     auto const layout = plan_coefficients<Net>(last, true, !task.form->inputs.empty());
-    std::size_t const mark = machine_->memory().used();
+    std::size_t const mark = rows_->used();
     auto work = carve(layout, last, 1, task.splits.size(), true);
     auto const& p = work.parameters;
     load(work, 0, task);
@@ -145,23 +144,11 @@ class row_climber final {
     float const share = 1 - adam_step::keep_mean;  // of the first gradient in the first mean
     for (std::size_t i = 0; i < p.width; ++i) by_alpha[i] = p.alpha_mean[i] / share;
     for (std::size_t q = 0; q < p.splits; ++q) by_beta[q] = p.beta_mean[q] / share;
-    machine_->memory().release(mark);
+    rows_->release(mark);
   }
-
-  /// Bytes beside the state: free columns, and the smallest chunk that any start can do with.
-  [[nodiscard]] static std::size_t least_bytes() {
-    std::size_t stages = 0, widest = 0;
-    for_each_stage<0, stage_count<Net>>([&]<std::size_t K> {
-      stages += stage<Net, K>::size;
-      widest = std::max(widest, stage<Net, K>::size);
-    });
-    std::size_t const most = free_state<Net>::most();
-    return free_bytes() + 2 * row_bytes(stages + widest, most, most, true) + fixed_bytes();
-  }
-  [[nodiscard]] static constexpr std::size_t free_bytes() { return free_state<Net>::bytes(); }
 
  private:
-  static constexpr std::size_t most_rows = 1024;  // more are no faster, and smaller chunks compact sooner
+  using sizes = memory_of<Net, M>;
 
   struct workspace {
     row_block rows;
@@ -181,23 +168,6 @@ class row_climber final {
     std::vector<float> alpha;
   };
 
-  [[nodiscard]] static std::size_t scratch_floats() {
-    std::size_t most = 0;
-    for_each_stage<1, stage_count<Net>>([&]<std::size_t J> {
-      using S = stage<Net, J>;
-      most = std::max({most, M::template scratch_floats<S>(), M::template point_floats<S>()});
-    });
-    return most;
-  }
-  [[nodiscard]] static std::size_t fixed_bytes() {
-    return scratch_floats() * sizeof(float) + (stage_count<Net> + 32) * arena::alignment;
-  }
-  [[nodiscard]] static constexpr std::size_t row_bytes(std::size_t columns, std::size_t width, std::size_t splits,
-                                                       bool moments) {
-    return (columns + (moments ? 3 : 1) * width + (moments ? 6 : 4) * splits) * sizeof(float) + 3 * sizeof(index_t) +
-           sizeof(float) + 3 * sizeof(double);
-  }
-
   [[nodiscard]] std::size_t columns(coefficient_plan<Net> const& layout) const {
     std::size_t sum = 0;
     for (std::size_t k = 0; k <= last; ++k) sum += layout.reached(k) ? state_->stage[k].live_count : 0;
@@ -212,30 +182,32 @@ class row_climber final {
   /// Rows of a chunk, even; rows have the parameters of stages up to `behind`.
   [[nodiscard]] std::size_t chunk_rows(coefficient_plan<Net> const& layout, std::size_t behind, std::size_t splits,
                                        bool moments) const {
-    std::size_t const one = row_bytes(columns(layout), free_.width(behind), splits, moments);
-    std::size_t const budget = row_bytes_ > fixed_bytes() ? row_bytes_ - fixed_bytes() : 0;
-    return std::clamp<std::size_t>(budget / one / 2 * 2, 2, most_rows);
+    std::size_t const one = sizes::climbing_row(columns(layout), free_.width(behind), splits, moments);
+    std::size_t const fixed = sizes::climbing_fixed(M::threads());
+    std::size_t const room = rows_->capacity() > fixed ? rows_->capacity() - fixed : 0;
+    return std::clamp<std::size_t>(room / one / 2 * 2, 2, machine_->most(sizes::most_climbing));
   }
 
   [[nodiscard]] workspace carve(coefficient_plan<Net> const& layout, std::size_t behind, std::size_t rows,
                                 std::size_t splits, bool moments) {
-    arena& memory = machine_->memory();
+    arena& chunk = *rows_;
     workspace work;
     work.rows.count = rows;
-    work.rows.box = memory.take<index_t>(rows);
-    work.rows.index = memory.take<index_t>(rows);
-    work.rows.sign = memory.take<float>(rows);
-    work.rows.value = memory.take<double>(rows);
-    work.rows.slack = memory.take<double>(rows);
-    work.rows.bound = memory.take<double>(rows);
+    work.rows.box = chunk.take<index_t>(rows);
+    work.rows.index = chunk.take<index_t>(rows);
+    work.rows.sign = chunk.take<float>(rows);
+    work.rows.value = chunk.take<double>(rows);
+    work.rows.slack = chunk.take<double>(rows);
+    work.rows.bound = chunk.take<double>(rows);
     work.parameters.width = free_.width(behind);
     work.parameters.splits = splits;
-    work.parameters.carve(memory, rows, moments);
+    work.parameters.carve(chunk, rows, moments);
     for (std::size_t k = 0; k <= last; ++k) {
-      if (layout.reached(k)) work.a[k] = memory.take<float>(rows * state_->stage[k].live_count);
+      if (layout.reached(k)) work.a[k] = chunk.take<float>(rows * state_->stage[k].live_count);
     }
-    work.moved = memory.take<float>(rows * widest(layout));
-    work.scratch = memory.take<float>(scratch_floats());
+    work.moved = chunk.take<float>(rows * widest(layout));
+    work.scratch = chunk.take<float>(
+        (sizes::climbing_fixed(M::threads()) - (stage_count<Net> + 32) * arena::alignment) / sizeof(float));
     auto const& p = work.parameters;
     if (moments) {
       for (float* array : {p.alpha_mean, p.alpha_square}) std::fill_n(array, rows * p.width, 0.0f);
@@ -337,7 +309,7 @@ class row_climber final {
   void tighten_chunk(coefficient_plan<Net> const& layout, ascent const& how, bool all,
                      std::span<index_t const> neurons) {
     constexpr std::size_t K = S::number;
-    std::size_t const mark = machine_->memory().used();
+    std::size_t const mark = rows_->used();
     auto work = carve(layout, K - 1, 2 * neurons.size(), 0, true);
     for (std::size_t r = 0; r < work.rows.count; ++r) {
       work.rows.box[r] = 0;
@@ -372,7 +344,7 @@ class row_climber final {
       if (used)
         witness_(S::info.pass ? graph<Net>::template inputs<S::info.head>[0] : S::info.head, n, upper, kept[i].alpha);
     }
-    machine_->memory().release(mark);
+    rows_->release(mark);
   }
 
   /// Parameters and splits of a task, to row r.
@@ -390,7 +362,7 @@ class row_climber final {
   template <class Ended>
   void climb_chunk(coefficient_plan<Net> const& layout, ascent const& how, std::span<form_task> tasks,
                    std::size_t splits, Ended&& ended) {
-    std::size_t const mark = machine_->memory().used();
+    std::size_t const mark = rows_->used();
     auto work = carve(layout, last, tasks.size(), splits, how.steps > 0);
     auto const& p = work.parameters;
     for (std::size_t r = 0; r < tasks.size(); ++r) load(work, r, tasks[r]);
@@ -420,13 +392,13 @@ class row_climber final {
       update<last>(layout, work, how, step);
       compact(work);
     }
-    machine_->memory().release(mark);
+    rows_->release(mark);
   }
 
   M* machine_;
   network_state<Net>* state_;
   free_state<Net> free_;
-  std::size_t row_bytes_ = std::size_t{256} << 20;
+  arena* rows_;
   row_witness witness_;
   deadline end_;
 };

@@ -18,12 +18,10 @@
 #include <hull/propagate/coefficients.hpp>
 #include <hull/propagate/known_heads.hpp>
 #include <hull/propagate/machine.hpp>
+#include <hull/propagate/memory.hpp>
 #include <hull/propagate/state.hpp>
 
 namespace hull {
-
-/// How the bounds of hidden neurons are computed.
-enum class hidden_bounds { interval, crown, alpha_crown };
 
 /// Bounds of one network on one machine. `M` is a Machine (propagate/machine.hpp).
 template <Network Net, class M>
@@ -31,9 +29,11 @@ class propagation final {
  public:
   static constexpr std::size_t last = stage_count<Net> - 1;
 
-  /// `row_bytes` is the budget for the rows of one chunk; results do not depend on it by a bit.
+  using sizes = memory_of<Net, M>;
+
+  /// `row_bytes` is the budget for the rows of one chunk, over all ranks; results do not depend on it by a bit.
   explicit propagation(M& machine, std::size_t row_bytes = std::size_t{256} << 20)
-      : machine_(&machine), row_bytes_(row_bytes), climber_(machine, state_) {}
+      : machine_(&machine), row_bytes_(row_bytes), climber_(machine, state_, rows_) {}
   propagation(propagation const&) = delete;  // the climber works on the state
   propagation& operator=(propagation const&) = delete;
 
@@ -57,14 +57,12 @@ class propagation final {
            std::span<float const* const> known = {}) {
     bool const climbs = method == hidden_bounds::alpha_crown;
     expect(!climbs || boxes.size() == 1, "propagation: alpha-CROWN takes one box at a time");
-    begin(boxes, plan(boxes.size(), method));
-    if (climbs) climber_.carve();
-    climber_.row_budget(std::max(row_bytes_, row_climber<Net, M>::least_bytes() - row_climber<Net, M>::free_bytes()));
+    begin(boxes, method);
     machine_->load_boxes(state_, boxes);
     for_each_stage<1, stage_count<Net>>([&]<std::size_t K> {
       using S = stage<Net, K>;
       machine_->poll(end_);
-      machine_->template forward<S>(state_);
+      forward<K>();
       if constexpr (detail::needs_rows<Net, K>()) {
         if (!known.empty()) machine_->template narrow<S>(state_, known, known_heads<Net>::plan.offset[K]);
         if (method != hidden_bounds::interval) tighten<K>();
@@ -77,11 +75,11 @@ class propagation final {
 
   /// run() with `hidden_bounds::interval`, without the code of the other methods: for those who only need this one.
   void run_intervals(std::span<std::vector<input_range> const* const> boxes) {
-    begin(boxes, plan(boxes.size()));
+    begin(boxes, hidden_bounds::interval);
     machine_->load_boxes(state_, boxes);
     for_each_stage<1, stage_count<Net>>([&]<std::size_t K> {
       machine_->poll(end_);
-      machine_->template forward<stage<Net, K>>(state_);
+      forward<K>();
       machine_->template relax<stage<Net, K>>(state_);
     });
   }
@@ -107,7 +105,7 @@ class propagation final {
     auto const layout = plan_coefficients<Net>(last, true, with_input);
     std::size_t const chunk = chunk_rows<last>(layout, forms.size());
     for (std::size_t first = 0; first < forms.size(); first += chunk) {
-      std::size_t const mark = machine_->memory().used();
+      std::size_t const mark = rows_.used();
       auto work = carve<last>(layout, std::min(chunk, forms.size() - first));
       // no step goes back to the input, so its buffer, which may share the outputs' place, holds terms over X or
       // nothing
@@ -115,7 +113,7 @@ class propagation final {
       machine_->seed_forms(state_, forms.subspan(first, work.rows.count), work.rows, work.a);
       machine_->bound_by_intervals(state_, work.rows, work.a);
       for (std::size_t r = 0; r < work.rows.count; ++r) bounds.push_back(known_bound(work.rows.bound[r]));
-      machine_->memory().release(mark);
+      rows_.release(mark);
     }
     return bounds;
   }
@@ -158,28 +156,39 @@ class propagation final {
   /// State after run(), in the machine's memory.
   [[nodiscard]] network_state<Net> const& state() const { return state_; }
 
-  /// Bytes of the machine's memory that a batch of `boxes` needs, rows included.
+  /// Bytes of the machine's memory that a batch of `boxes` takes, rows included: neither more nor less.
   [[nodiscard]] std::size_t plan(std::size_t boxes, hidden_bounds method = hidden_bounds::crown) const {
-    bool const climbs = method == hidden_bounds::alpha_crown;
-    std::size_t const least = std::max(least_row_bytes(), climbs ? row_climber<Net, M>::least_bytes() : 0);
-    std::size_t forward = 0;
-    for_each_stage<1, stage_count<Net>>(
-        [&]<std::size_t K> { forward = std::max(forward, M::template forward_floats<stage<Net, K>>(boxes)); });
-    return network_state<Net>::bytes(boxes) + (climbs ? row_climber<Net, M>::free_bytes() : 0) +
-           std::max({row_bytes_, least, forward * sizeof(float) + arena::alignment});
+    return sizes::total(request(boxes, method));
   }
 
  private:
-  /// Checks the boxes and makes room for their state.
-  void begin(std::span<std::vector<input_range> const* const> boxes, std::size_t bytes) {
+  [[nodiscard]] memory_request request(std::size_t boxes, hidden_bounds method) const {
+    return {method, boxes, row_bytes_, intersect_, machine_->ranks(), M::threads()};
+  }
+
+  /// Checks the boxes and makes room: for their state, for free columns, and for rows.
+  void begin(std::span<std::vector<input_range> const* const> boxes, hidden_bounds method) {
     for (auto const* box : boxes) {
       expect(box->size() == graph<Net>::input_size, "propagation: a box has " + std::to_string(box->size()) +
                                                         " ranges, the network has " +
                                                         std::to_string(graph<Net>::input_size) + " inputs");
     }
-    machine_->reserve(bytes);
-    machine_->memory().release(0);
-    state_.carve(machine_->memory(), boxes.size());
+    auto const ask = request(boxes.size(), method);
+    machine_->reserve(sizes::total(ask));
+    arena& all = machine_->memory();
+    all.release(0);
+    state_.carve(all, boxes.size());
+    if (method == hidden_bounds::alpha_crown) climber_.carve(all);
+    std::size_t const bytes = sizes::region(ask);
+    rows_ = arena(all.take<std::byte>(bytes), bytes);
+  }
+
+  template <std::size_t K>
+  void forward() {
+    using S = stage<Net, K>;
+    std::size_t const mark = rows_.used();
+    machine_->template forward<S>(state_, rows_.take<float>(M::template forward_floats<S>(state_.batch)));
+    rows_.release(mark);
   }
 
   static bool has_input_terms(std::span<row_form const> forms) {
@@ -200,13 +209,13 @@ class propagation final {
     std::size_t const chunk = chunk_rows<last>(layout, most);
     for (std::size_t done = 0; machine_->any(done < most, end_); done += chunk) {
       row_range const now = part(mine, done, chunk);
-      std::size_t const mark = machine_->memory().used();
+      std::size_t const mark = rows_.used();
       auto work = carve<last>(layout, now.size());
       machine_->seed_forms(state_, forms.subspan(now.first, now.size()), work.rows, work.a);
       step_back<last>(layout, work);
       finish_rows(work);
       finish(work.rows, work.a);
-      machine_->memory().release(mark);
+      rows_.release(mark);
     }
   }
 
@@ -222,59 +231,31 @@ class propagation final {
     float* scratch = nullptr;
   };
 
-  static constexpr std::size_t bytes_per_row(std::size_t width) {
-    return width * sizeof(float) + 2 * sizeof(index_t) + sizeof(float) + 5 * sizeof(double);
-  }
-  static constexpr std::size_t row_group = 16;  // rows of a chunk are a multiple of this, so that buffers stay aligned
-  static constexpr std::size_t rounding_bytes = 16 * arena::alignment;
-
-  /// Floats of scratch for backward steps from stage K down.
-  template <std::size_t K>
-  static std::size_t scratch_floats() {
-    std::size_t most = 0;
-    for_each_stage<1, K + 1>(
-        [&]<std::size_t J> { most = std::max(most, M::template scratch_floats<stage<Net, J>>()); });
-    return most;
-  }
-
-  /// Room for the smallest chunk from any start.
-  [[nodiscard]] static std::size_t least_row_bytes() {
-    std::size_t width = 0;
-    for (std::size_t k = 0; k <= last; ++k) {
-      // first fit: a plan with fewer buffers is not always the narrower one
-      width = std::max({width, plan_coefficients<Net>(k, false, false).width,
-                        plan_coefficients<Net>(k, true, false).width, plan_coefficients<Net>(k, true, true).width});
-    }
-    return row_group * bytes_per_row(width) + scratch_floats<last>() * sizeof(float) + rounding_bytes;
-  }
-
   template <std::size_t K>
   [[nodiscard]] std::size_t chunk_rows(coefficient_plan<Net> const& layout, std::size_t rows) const {
-    std::size_t const fixed = scratch_floats<K>() * sizeof(float) + rounding_bytes;
-    std::size_t const budget = std::max(row_bytes_, least_row_bytes());
-    std::size_t const most = (budget - fixed) / bytes_per_row(layout.width) / row_group * row_group;
-    return std::min(most, (rows + row_group - 1) / row_group * row_group);
+    constexpr std::size_t group = sizes::row_group;
+    std::size_t const room = rows_.capacity() - sizes::fixed(K, M::threads());
+    return std::min(room / sizes::row(layout.width) / group, (rows + group - 1) / group) * group;
   }
 
   template <std::size_t K>
   [[nodiscard]] workspace carve(coefficient_plan<Net> const& layout, std::size_t rows) {
-    std::size_t const room = (rows + row_group - 1) / row_group * row_group;
-    arena& memory = machine_->memory();
+    std::size_t const room = (rows + sizes::row_group - 1) / sizes::row_group * sizes::row_group;
     workspace work;
     work.rows.count = rows;
-    work.rows.box = memory.take<index_t>(room);
-    work.rows.index = memory.take<index_t>(room);
-    work.rows.sign = memory.take<float>(room);
-    work.rows.value = memory.take<double>(room);
-    work.rows.slack = memory.take<double>(room);
-    work.rows.bound = memory.take<double>(room);
-    work.rows.far_value = memory.take<double>(room);
-    work.rows.far_bound = memory.take<double>(room);
-    float* const base = memory.take<float>(room * layout.width);
+    work.rows.box = rows_.take<index_t>(room);
+    work.rows.index = rows_.take<index_t>(room);
+    work.rows.sign = rows_.take<float>(room);
+    work.rows.value = rows_.take<double>(room);
+    work.rows.slack = rows_.take<double>(room);
+    work.rows.bound = rows_.take<double>(room);
+    work.rows.far_value = rows_.take<double>(room);
+    work.rows.far_bound = rows_.take<double>(room);
+    float* const base = rows_.take<float>(room * layout.width);
     for (std::size_t k = 0; k <= K; ++k) {
       if (layout.reached(k)) work.a[k] = base + room * layout.offset[k];
     }
-    work.scratch = memory.take<float>(scratch_floats<K>());
+    work.scratch = rows_.take<float>((sizes::fixed(K, M::threads()) - sizes::alignments) / sizeof(float));
     return work;
   }
 
@@ -289,7 +270,7 @@ class propagation final {
     } else {
       tighten_both<K>(layout, candidates);
     }
-    machine_->template gather_candidates<S>(state_, candidates);
+    machine_->template gather_candidates<S>(state_, candidates, rows_);
   }
 
   template <std::size_t K>
@@ -299,13 +280,13 @@ class propagation final {
     std::size_t const most = machine_->most(candidates), chunk = chunk_rows<K>(layout, 2 * most) / 2;
     for (std::size_t done = 0; machine_->any(done < most, end_); done += chunk) {
       row_range const now = part(mine, done, chunk);
-      std::size_t const mark = machine_->memory().used();
+      std::size_t const mark = rows_.used();
       auto work = carve<K>(layout, 2 * now.size());
       machine_->template seed_candidates<S>(state_, now.first, work.rows, work.a);
       for_each_stage_backward<K - 1>([&]<std::size_t J> { step<J>(layout, work); });
       finish_rows(work);
       machine_->template refine<S>(state_, work.rows, false);
-      machine_->memory().release(mark);
+      rows_.release(mark);
     }
   }
 
@@ -318,7 +299,7 @@ class propagation final {
     std::size_t const most = machine_->most(candidates), chunk = chunk_rows<K>(layout, most);
     for (std::size_t done = 0; machine_->any(done < most, end_); done += chunk) {
       row_range const now = part(mine, done, chunk);
-      std::size_t const mark = machine_->memory().used();
+      std::size_t const mark = rows_.used();
       auto work = carve<K>(layout, now.size());
       machine_->template seed_nearer<S>(state_, now.first, work.rows, work.a);
       for (bool const opposite : {false, true}) {
@@ -328,7 +309,7 @@ class propagation final {
         finish_rows(work);
         machine_->template refine_nearer<S>(state_, work.rows);
       }
-      machine_->memory().release(mark);
+      rows_.release(mark);
     }
   }
 
@@ -361,6 +342,7 @@ class propagation final {
   deadline end_;
   bool intersect_ = true;
   network_state<Net> state_;
+  arena rows_;  // part of the machine's memory, from which chunks are carved
   row_climber<Net, M> climber_;
 };
 

@@ -51,6 +51,8 @@ class machine final {
 
   // Ranks: see Machine (propagate/machine.hpp).
   [[nodiscard]] row_range share(std::size_t rows) const { return member_.share(rows); }
+  [[nodiscard]] std::size_t ranks() const { return member_.ranks(); }
+  [[nodiscard]] static std::size_t threads() { return thread_count(); }
   [[nodiscard]] std::size_t most(std::size_t rows) const { return member_.most(rows); }
   [[nodiscard]] bool any(bool mine, deadline const& end) const { return member_.any(mine, end); }
   void poll(deadline const& end) const { member_.poll(end); }
@@ -58,12 +60,12 @@ class machine final {
 
   /// Floats of scratch that the backward steps of stage S need.
   template <class S>
-  [[nodiscard]] static std::size_t scratch_floats() {
+  [[nodiscard]] static constexpr std::size_t scratch_floats(std::size_t threads) {
     if constexpr (HeadOf<typename S::head, linear_head>) return block_floats;
     if constexpr (HeadOf<typename S::head, conv_head>) {
       constexpr auto in = S::template operand<0>;
       return conv_packed_floats(in, S::shape, S::head::filter) +
-             thread_count() * conv_thread_floats(in, S::shape, S::head::filter);
+             threads * conv_thread_floats(in, S::shape, S::head::filter);
     }
     return 0;
   }
@@ -104,19 +106,16 @@ class machine final {
 
   /// Interval arithmetic from the operands of stage S to its head.
   template <class S>
-  void forward(network_state<Net>& state) {
+  void forward(network_state<Net>& state, [[maybe_unused]] float* scratch) const {
     auto& y = state.stage[S::number];
     auto const x = sources<S>(state);
     if constexpr (HeadOf<typename S::head, linear_head>) {
-      std::size_t const mark = memory_.used();
-      float* const scratch = memory_.take<float>(forward_floats<S>(state.batch));
       auto const blocks = [&](auto&& f) { member_.weights().template each_block<S::info.head>(f); };
       if (!R::outward && state.batch >= least_product_batch) {
         linear_forward_batch(dense<S>(), blocks, *x[0], y, state.batch, scratch);
       } else {
         linear_forward<R>(dense<S>(), blocks, *x[0], y, state.batch, reinterpret_cast<affine_sums*>(scratch));
       }
-      memory_.release(mark);
     }
     if constexpr (HeadOf<typename S::head, conv_head>) {
       with_filters<S>([&](conv_weights const& w) { conv_forward<R>(w, *x[0], y, state.batch); });
@@ -170,11 +169,11 @@ class machine final {
 
   /// Gives every rank the head's intervals of the first `count` candidates of stage S; each has refined its share.
   template <class S>
-  void gather_candidates(network_state<Net>& state, std::size_t count) {
+  void gather_candidates(network_state<Net>& state, std::size_t count, arena& memory) const {
     if (member_.ranks() == 1) return;
-    std::size_t const mark = memory_.used();
-    gather_intervals(member_, state.stage[S::number], state.candidates, count, memory_);
-    memory_.release(mark);
+    std::size_t const mark = memory.used();
+    gather_intervals(member_, state.stage[S::number], state.candidates, count, memory);
+    memory.release(mark);
   }
 
   /// Rows for the neurons of the head of stage S that box, index and sign name.
@@ -258,12 +257,12 @@ class machine final {
 
   /// Floats of scratch that points<S> needs.
   template <class S>
-  [[nodiscard]] static std::size_t point_floats() {
+  [[nodiscard]] static constexpr std::size_t point_floats(std::size_t threads) {
     if constexpr (HeadOf<typename S::head, linear_head>) return block_floats;
     if constexpr (HeadOf<typename S::head, conv_head>) {
       constexpr auto in = S::template operand<0>;
       return conv_point_packed_floats(in, S::shape, S::head::filter) +
-             thread_count() * conv_point_thread_floats(in, S::shape, S::head::filter);
+             threads * conv_point_thread_floats(in, S::shape, S::head::filter);
     }
     return 0;
   }
