@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -190,5 +191,20 @@ TEST_CASE("the time limit holds") {
   CHECK(result.text == "timeout\n");
   CHECK(result.status == 0);
   CHECK(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() < 1.5);
+}
+
+TEST_CASE("the time limit holds where it is over before the compiler starts, and where a file never comes") {
+  auto const cache = scratch / "empty_cache";
+  auto const pipe = scratch / "pipe.onnx";
+  fs::create_directories(scratch);
+  REQUIRE(mkfifo(pipe.c_str(), 0600) == 0);
+  for (auto const& command : {mlp + " " + one_property + " --timeout 0.001 --cache-dir " + cache.string(),
+                              pipe.string() + " " + one_property + " --timeout 0.3"}) {
+    auto const start = std::chrono::steady_clock::now();
+    auto const result = run("verify " + command);
+    CHECK(result.text == "timeout\n");
+    CHECK(result.status == 0);
+    CHECK(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() < 1.3);
+  }
   fs::remove_all(scratch);
 }

@@ -2,13 +2,17 @@
 // hull verify, hull bounds, hull compile.
 #pragma once
 
+#include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <fstream>
 #include <iostream>
 #include <memory>
+#include <mutex>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,6 +30,7 @@
 #include "options.hpp"
 #include "progress.hpp"
 #include "ranks.hpp"
+#include "watchdog.hpp"
 
 namespace hull::cli {
 
@@ -111,6 +116,34 @@ inline int report_verdict(options const& o, verify_report const& report, std::ve
   return group.first_then_all([&] { return compiled_network(io::emit_header(model), o, group.size() > 1, end); });
 }
 
+/// What the watchdog reports: `timeout`, or the `unsat` whose certificate took too long.
+class verdict_so_far final {
+ public:
+  verdict_so_far() { report_.answer = verdict::timeout; }
+  void learn(verify_report const& report, phases const& times) {
+    std::scoped_lock const lock(mutex_);
+    report_ = report;
+    times_ = times;
+  }
+  int tell(options const& o) {
+    std::scoped_lock const lock(mutex_);
+    try {
+      return report_verdict(o, report_, {}, times_);
+    } catch (error const& bad) {
+      std::cerr << "hull: " << bad.what() << '\n';
+      return static_cast<int>(bad.kind());
+    }
+  }
+
+ private:
+  std::mutex mutex_;
+  verify_report report_;
+  phases times_;
+};
+
+inline constexpr double watch_grace = 0.5;    // seconds in which the work itself should see that the time is up
+inline constexpr double longest_watch = 1e9;  // seconds; far more would overflow the clock
+
 inline int verify(options const& o) {
   auto const start = std::chrono::steady_clock::now();
   rank_group group(o);
@@ -124,6 +157,11 @@ inline int verify(options const& o) {
     std::vector<double> outputs;
   } found;
   certificate proof;
+  verdict_so_far known;
+  std::optional<watchdog> guard;
+  if (o.timeout > 0 && !group.owns_process()) {  // mpirun takes a rank that just ends for a failure
+    guard.emplace(std::min(o.timeout, longest_watch) + watch_grace, [&] { return known.tell(o); });
+  }
   try {
     input_files files = times.time("read", [&] { return group.together([&] { return read_both(o); }); });
     group.expect_equal(digest(files.model), "model");
@@ -156,6 +194,7 @@ inline int verify(options const& o) {
     times.seconds()["attack"] = found.report.attack_seconds;
     times.seconds()["search"] = found.report.search_seconds;
     if (!o.certificate.empty() && found.report.answer == verdict::unsat) {
+      known.learn(found.report, times);
       times.time("certificate", [&] { write_certificate(o, files.model, files.spec, proof, end); });
     }
   } catch (deadline_passed const&) {
@@ -163,6 +202,7 @@ inline int verify(options const& o) {
   }
   if (interrupted && found.report.answer == verdict::timeout) found.report.answer = verdict::unknown;
   line.clear();
+  if (guard) guard->settle();
   return group.reports() ? report_verdict(o, found.report, found.outputs, times) : 0;
 }
 

@@ -24,6 +24,7 @@ inline int run_process(std::vector<std::string> const& command, std::filesystem:
   for (auto const& word : command) arguments.push_back(const_cast<char*>(word.c_str()));
   arguments.push_back(nullptr);
 
+  end.check();
   pid_t const child = fork();
   if (child < 0) throw error("cannot start " + command.front(), fault::device);
   if (child == 0) {
@@ -36,6 +37,7 @@ inline int run_process(std::vector<std::string> const& command, std::filesystem:
     execvp(arguments.front(), arguments.data());
     _exit(127);
   }
+  setpgid(child, child);  // here too: who comes first is open, and below the group must exist
   int status = 0;
   while (waitpid(child, &status, WNOHANG) == 0) {
     if (end.passed()) {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include <hull/core/error.hpp>
+#include <hull/core/extents.hpp>
 #include <hull/io/emit.hpp>
 #include <hull/io/model.hpp>
 #include <hull/io/onnx/shapes.hpp>
@@ -32,6 +33,9 @@ struct draft {
   std::size_t consumers = 0;                 // drafts that read it
   std::size_t tensors = 0;                   // ONNX tensors that stand for it
 };
+
+/// A network is a type, and compilers nest templates to a limited depth.
+inline constexpr std::size_t most_nodes = 400;
 
 class builder {
  public:
@@ -95,6 +99,8 @@ class builder {
     parts.reserve(drafts_.size());
     for (auto const& d : drafts_) parts.push_back(&d.part);
     auto const order = reachable_order(parts, output);
+    expect(order.size() <= most_nodes, source + ": has " + std::to_string(order.size()) + " operators, at most " +
+                                           std::to_string(most_nodes) + " are supported");
 
     model result;
     result.source = std::move(source);
@@ -102,6 +108,9 @@ class builder {
     std::map<std::string_view, std::size_t> ordinals;
     for (auto const i : order) {
       draft& d = drafts_[i];
+      expect(
+          d.part.shape.size() <= extents::max_rank,
+          d.origin + ": a shape with more than " + std::to_string(extents::max_rank) + " dimensions is not supported");
       // The language has no Pad: an operator that could take it over has done so.
       expect(d.part.op != "Pad", d.origin + ": Pad is not supported here; it must come right before a Conv or a pool");
       if (auto const prefix = name_prefix(d.part.op); !d.parameters.empty()) {

@@ -202,8 +202,10 @@ inline void fold_matmul(context& c) {
 /// Sum, mean or product over some axes.
 inline void fold_reduce(context& c) {
   constant const& x = c.known(0);
+  c.require(c.op() != "ReduceMean" || !x.is_integer(), "of integers is not supported");  // it would round
   auto axes = c.integers(1, "axes").value_or(integer_list{});
-  std::vector<bool> drop(x.dims.size(), axes.empty());
+  bool const all = axes.empty() && c.attributes().integer("noop_with_empty_axes", 0) == 0;
+  std::vector<bool> drop(x.dims.size(), all);
   for (auto const a : axes) drop[axis_index(a, x.dims.size(), c.where())] = true;
   shape kept = x.dims, dims;
   std::size_t reduced = 1;
@@ -222,7 +224,7 @@ inline void fold_reduce(context& c) {
   if (c.op() == "ReduceMean") {
     for (auto& v : result) v /= static_cast<double>(reduced);
   }
-  if (x.is_integer() && c.op() != "ReduceMean") {
+  if (x.is_integer()) {
     for (auto const v : result) c.require(std::abs(v) < 0x1p53, "of large integers is not supported");
     return c.define(0, {std::move(dims), integer_list(result.begin(), result.end()), false, {}});
   }

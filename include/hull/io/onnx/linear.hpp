@@ -31,7 +31,8 @@ namespace hull::io::onnx_reader {
 /// Appends a Linear on the elements of `x` in order. `weight` has shape [out, in].
 [[nodiscard]] inline std::size_t add_linear(context& c, value const& x, constant&& weight, std::optional<tensor> bias) {
   std::size_t const out = weight.dims[0], in = weight.dims[1];
-  c.require(count(x.dims, c.where()) == in && out > 0,
+  c.require(out > 0, "has an output without elements");
+  c.require(count(x.dims, c.where()) == in,
             "of " + spell(x.dims) + " with a matrix for " + std::to_string(in) + " inputs");
   std::map<std::string, tensor> parameters;
   parameters["weight"] = as_parameter(std::move(weight), {out, in}, c.where());

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <optional>
 #include <string>
@@ -43,7 +44,7 @@ inline void translate_leaky_relu(context& c) {
   c.define(0, x.dims, c.network().add("LeakyRelu", source, dims, {}, std::move(parameters), c.where()));
 }
 
-/// A Clip at 0 from below alone is a Relu.
+/// A Clip at 0 from below alone is a Relu, one at nothing is no operator. Bounds that no float exceeds are none.
 inline void translate_clip(context& c) {
   auto const bound = [&](std::size_t i, char const* name) {
     std::optional<double> result;
@@ -51,14 +52,18 @@ inline void translate_clip(context& c) {
     if (c.has(i)) for_each_real(c.known(i), [&](std::size_t, double b) { result = b; });
     return result;
   };
-  c.require(bound(1, "min") == 0.0 && !bound(2, "max").has_value(), "is supported from 0 to infinity only");
+  constexpr double most = std::numeric_limits<float>::max();
+  double const low = bound(1, "min").value_or(-most), high = bound(2, "max").value_or(most);
+  c.require((low == 0.0 || low <= -most) && high >= most, "is supported from 0 to infinity only");
+  if (low != 0.0) return c.define(0, c.variable(0).dims, c.variable(0).node);
   define_elementwise(c, "Relu");
 }
 
 inline void translate_batch_normalization(context& c) {
   value const x = c.variable(0);
   c.only_first_outputs(1);
-  c.require(c.attributes().integer("training_mode", 0) == 0, "in training mode is not supported");
+  bool const training = c.attributes().integer("training_mode", 0) != 0 || c.attributes().integer("is_test", 1) == 0;
+  c.require(!training, "in training mode is not supported");
   c.require(c.attributes().integer("spatial", 1) != 0, "with spatial = 0 is not supported");
   c.require(has_batch(x.dims), "needs an input with batch dimension, not shape " + spell(x.dims));
   std::size_t const channels = x.dims[1];

@@ -183,7 +183,8 @@ struct range {
     auto const span = end - start;
     return {start, step, span > 0 ? static_cast<std::size_t>((span - 1) / step + 1) : 0};
   }
-  start = std::clamp<std::int64_t>(start, -1, n - 1);
+  if (n == 0) return {0, step, 0};
+  start = std::clamp<std::int64_t>(start, 0, n - 1);  // backwards, what lies before the axis is its first element
   end = std::clamp<std::int64_t>(end, -1, n - 1);
   auto const span = start - end;
   return {start, step, span > 0 ? static_cast<std::size_t>((span - 1) / -step + 1) : 0};

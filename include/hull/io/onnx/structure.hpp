@@ -20,6 +20,7 @@ inline void translate_identity(context& c) {
 
 inline void translate_dropout(context& c) {
   c.only_first_outputs(1);
+  c.require(c.attributes().integer("is_test", 1) != 0, "in training mode is not supported");  // before opset 7
   if (c.has(2)) {
     auto const training = c.integers(2);
     c.require(training->empty() || (*training)[0] == 0, "in training mode is not supported");

@@ -26,11 +26,25 @@ struct window {
   [[nodiscard]] bool padded() const {
     return std::any_of(pad.begin(), pad.end(), [](auto p) { return p > 0; });
   }
-  /// Every window holds an element of the image.
+  /// Every window holds an element of the image. Dilation can step over a small one.
   [[nodiscard]] bool touches_image() const {
-    return pad[0] < kernel[0] && pad[2] < kernel[0] && pad[1] < kernel[1] && pad[3] < kernel[1];
+    for (std::size_t a = 0; a < 2; ++a) {
+      auto const extent = static_cast<std::int64_t>(image[a + 1]);
+      for (std::int64_t i = 0, at = -pad[a]; i < static_cast<std::int64_t>(a == 0 ? height : width); ++i) {
+        std::int64_t const skipped = at < 0 ? (dilation[a] - 1 - at) / dilation[a] : 0;  // elements before the image
+        if (skipped >= kernel[a] || at + skipped * dilation[a] >= extent) return false;
+        at += stride[a];
+      }
+    }
+    return true;
   }
 };
+
+/// Refuses what is not one image.
+inline void require_image(context const& c, shape const& dims) {
+  c.require(has_batch(dims) && (dims.size() == 3 || dims.size() == 4),
+            "needs one image with channels and one or two spatial axes, not shape " + spell(dims));
+}
 
 /// The attribute `name` for two spatial axes; `usual` where the file says nothing.
 [[nodiscard]] inline std::vector<std::int64_t> spatial(context const& c, std::string const& name, bool flat,
@@ -47,9 +61,8 @@ struct window {
 [[nodiscard]] inline window read_window(context& c, std::vector<std::int64_t> kernel) {
   value const& x = c.variable(0);
   window w;
+  require_image(c, x.dims);
   w.flat = x.dims.size() == 3;
-  c.require(has_batch(x.dims) && (w.flat || x.dims.size() == 4),
-            "needs one image with channels and one or two spatial axes, not shape " + spell(x.dims));
   w.kernel = std::move(kernel);
   w.stride = spatial(c, "strides", w.flat, 1);
   w.dilation = spatial(c, "dilations", w.flat, 1);
@@ -88,7 +101,8 @@ struct window {
     auto steps = room / w.stride[a];
     if (ceil && room % w.stride[a] != 0 && (steps + 1) * w.stride[a] < extent + w.pad[a]) {
       // A window that starts inside but ends outside counts too: the same as more padding at the end.
-      c.require(c.op() == "MaxPool", "with ceil_mode is not supported");
+      c.require(c.op() == "MaxPool" || c.attributes().integer("count_include_pad", 0) == 0,
+                "with ceil_mode and count_include_pad is not supported");
       ++steps;
       w.pad[a + 2] += steps * w.stride[a] - room;
     }
@@ -160,6 +174,7 @@ inline void translate_conv(context& c) {
 
 inline void translate_max_pool(context& c) {
   c.only_first_outputs(1);
+  require_image(c, c.variable(0).dims);
   bool const flat = c.variable(0).dims.size() == 3;
   window const w = read_window(c, spatial(c, "kernel_shape", flat, 1));
   if (w.merged_zeros) {
@@ -174,6 +189,7 @@ inline void translate_max_pool(context& c) {
 }
 
 inline void translate_average_pool(context& c) {
+  require_image(c, c.variable(0).dims);
   bool const flat = c.variable(0).dims.size() == 3;
   window const w = read_window(c, spatial(c, "kernel_shape", flat, 1));
   c.require(w.dilation == std::vector<std::int64_t>({1, 1}), "with dilations is not supported");
@@ -195,8 +211,7 @@ inline void translate_average_pool(context& c) {
 
 /// The mean of each channel of `x`, as a node of shape [channels, 1, 1].
 [[nodiscard]] inline std::size_t channel_means(context& c, value const& x) {
-  c.require(has_batch(x.dims) && (x.dims.size() == 3 || x.dims.size() == 4),
-            "needs one image with channels and one or two spatial axes, not shape " + spell(x.dims));
+  require_image(c, x.dims);
   shape image = without_batch(x.dims);
   if (x.dims.size() == 3) image.insert(image.begin() + 1, 1);
   auto const source = c.network().reshape(x.node, image, c.where());
