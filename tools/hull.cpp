@@ -35,7 +35,7 @@ void add_common(CLI::App& command, options& o) {
       ->check(CLI::IsMember({"intersect", "replace"}));
   command.add_option("--device", o.device, "where to compute")->check(CLI::IsMember({"cpu"}))->capture_default_str();
   command.add_option("--shard", o.shard, "how ranks share the work")
-      ->check(CLI::IsMember({"replicated", "fully-sharded"}))
+      ->check(CLI::IsMember({"replicated", "fully-sharded", "tensor-parallel"}))
       ->capture_default_str();
   command.add_option("--ranks", o.ranks, "number of ranks (with --comm mpi: as many as mpirun starts)")
       ->check(CLI::Range(1, 1024))

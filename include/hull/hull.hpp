@@ -3,6 +3,7 @@
 #pragma once
 
 #include <hull/backend/cpu/bounder.hpp>
+#include <hull/backend/cpu/divided_machine.hpp>
 #include <hull/backend/cpu/machine.hpp>
 #include <hull/backend/cpu/verifier.hpp>
 #include <hull/net/network.hpp>

@@ -7,7 +7,7 @@
 #include <cstring>
 #include <vector>
 
-#include <hull/backend/cpu/machine.hpp>
+#include <hull/backend/cpu/divided_machine.hpp>
 #include <hull/propagate/propagation.hpp>
 #include <hull/shard/loopback.hpp>
 #include <hull/shard/on.hpp>

@@ -113,7 +113,7 @@ inline int report_verdict(options const& o, verify_report const& report, std::ve
 /// Compiles the network, on the first rank before the others: those find it in the cache.
 [[nodiscard]] inline compiled_network compile_network(options const& o, rank_group& group, io::model const& model,
                                                       deadline const& end) {
-  return group.first_then_all([&] { return compiled_network(io::emit_header(model), o, group.size() > 1, end); });
+  return group.first_then_all([&] { return compiled_network(io::emit_header(model), o, group.size(), end); });
 }
 
 /// What the watchdog reports: `timeout`, or the `unsat` whose certificate took too long.

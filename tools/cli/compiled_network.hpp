@@ -82,24 +82,31 @@ namespace fs = std::filesystem;
   return text.str();
 }
 
-/// The program that binds a network to its place: backend, rounding, policy.
-[[nodiscard]] inline std::string driver_text(options const& o, bool several) {
+/// The program that binds a network to its place: backend, rounding, policy. `ranks` 1: alone.
+[[nodiscard]] inline std::string driver_text(options const& o, std::size_t ranks) {
   std::string const rounding = o.rounding == "nearest" ? "hull::Nearest" : "hull::Outward";
-  std::string const policy = o.shard == "fully-sharded" ? "hull::FullySharded" : "hull::Replicated";
-  std::string const place = several ? "hull::on<hull::cpu::backend, " + policy + ", hull::AnyCommunicator>"
-                                    : std::string("hull::on<hull::cpu::backend>");
+  std::string const policy = o.shard == "fully-sharded"     ? "hull::FullySharded"
+                             : o.shard == "tensor-parallel" ? "hull::TensorParallel"
+                                                            : "hull::Replicated";
+  std::string const place = ranks > 1 ? "hull::on<hull::cpu::backend, " + policy + ", hull::AnyCommunicator>"
+                                      : "hull::on<hull::cpu::backend>";
+  // only tensor parallelism makes another network for another number of ranks
+  std::string const count = o.shard == "tensor-parallel" ? std::to_string(ranks) : "1";
   return "#include \"network.hpp\"\n"
          "#include <hull/hull.hpp>\n\n"
          "using place = " +
          place +
          ";\n"
-         "using verifier = hull::verifier<network, hull::home<network, place, " +
+         "using part = place::network<network, " +
+         count +
+         ">;\n"
+         "using verifier = hull::verifier<part, hull::home<part, place, " +
          rounding +
          ">>;\n\n"
          "extern \"C\" [[gnu::visibility(\"default\")]] hull::engine* hull_open_engine(\n"
          "    hull::parameter_source const& source, [[maybe_unused]] hull::AnyCommunicator* ranks) {\n"
          "  return new verifier(source" +
-         (several ? ", *ranks" : "") +
+         (ranks > 1 ? ", *ranks" : "") +
          ");\n"
          "}\n";
 }
@@ -109,11 +116,11 @@ class compiled_network final {
  public:
   /// Finds the library in the cache or builds it. Throws hull::error (fault::input) if the cache cannot be written,
   /// (fault::device) if the compiler fails, and deadline_passed.
-  /// `several`: for ranks that work together.
-  compiled_network(std::string const& header, options const& asked, bool several, deadline const& end) {
+  /// `ranks`: how many work together.
+  compiled_network(std::string const& header, options const& asked, std::size_t ranks, deadline const& end) {
     fs::path const includes = include_folder();
     fs::path const root = cache_folder(asked.cache);
-    std::string const driver = driver_text(asked, several);
+    std::string const driver = driver_text(asked, ranks);
     // hidden: every network is called `network`, and two of them may be open in one program
     std::vector<std::string> command{environment("CXX", HULL_CXX),
                                      "-std=c++20",

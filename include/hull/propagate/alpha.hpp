@@ -80,6 +80,7 @@ class row_climber final {
     } else {
       f.offset = before.offset + before.count;
     }
+    f.present = machine_->any(f.count > 0, end_);
   }
 
   [[nodiscard]] free_state<Net> const& free() const { return free_; }
@@ -94,21 +95,17 @@ class row_climber final {
   template <class S>
   void tighten(ascent const& how, bool all) {
     constexpr std::size_t K = S::number;
-    if (free_.width(K - 1) == 0) return;  // CROWN has no choice either
-    std::vector<index_t> neurons;
-    for (std::size_t i = 0; i < S::size; ++i) {
-      if (all || machine_->template gains<S>(*state_, i)) neurons.push_back(static_cast<index_t>(i));
-    }
+    if (!chooses(K - 1)) return;  // CROWN has no choice either
+    std::size_t const neurons = machine_->template list_gaining<S>(*state_, all);
     auto const layout = plan_coefficients<Net>(K, false, false);
-    row_range const mine = machine_->share(neurons.size());
-    std::size_t const most = machine_->most(neurons.size());
+    row_range const mine = machine_->share(neurons);
+    std::size_t const most = machine_->most(neurons);
     std::size_t const chunk = std::max<std::size_t>(1, chunk_rows(layout, K - 1, 0, true) / 2);
     for (std::size_t done = 0; machine_->any(done < most, end_); done += chunk) {
       std::size_t const first = std::min(mine.first + done, mine.last);
-      tighten_chunk<S>(layout, how, all, {neurons.data() + first, std::min(chunk, mine.last - first)});
+      tighten_chunk<S>(layout, how, all, {first, std::min(first + chunk, mine.last)});
     }
-    std::copy(neurons.begin(), neurons.end(), state_->candidates);
-    machine_->template gather_candidates<S>(*state_, neurons.size(), *rows_);
+    machine_->template gather_candidates<S>(*state_, neurons, *rows_);
   }
 
   /// Optimises every task, at least evaluates it (how.steps = 0). `ended(number, view)` sees each row at its last
@@ -168,6 +165,12 @@ class row_climber final {
     std::vector<float> alpha;
   };
 
+  /// Whether rows that start behind stage `behind` have parameters.
+  [[nodiscard]] bool chooses(std::size_t behind) const {
+    return std::any_of(free_.stage.begin(), free_.stage.begin() + static_cast<std::ptrdiff_t>(behind) + 1,
+                       [](free_columns const& f) { return f.present; });
+  }
+
   [[nodiscard]] std::size_t columns(coefficient_plan<Net> const& layout) const {
     std::size_t sum = 0;
     for (std::size_t k = 0; k <= last; ++k) sum += layout.reached(k) ? state_->stage[k].live_count : 0;
@@ -185,7 +188,7 @@ class row_climber final {
     std::size_t const one = sizes::climbing_row(columns(layout), free_.width(behind), splits, moments);
     std::size_t const fixed = sizes::climbing_fixed(M::threads());
     std::size_t const room = rows_->capacity() > fixed ? rows_->capacity() - fixed : 0;
-    return std::clamp<std::size_t>(room / one / 2 * 2, 2, machine_->most(sizes::most_climbing));
+    return machine_->least(std::clamp<std::size_t>(room / one / 2 * 2, 2, machine_->most(sizes::most_climbing)));
   }
 
   [[nodiscard]] workspace carve(coefficient_plan<Net> const& layout, std::size_t behind, std::size_t rows,
@@ -260,7 +263,7 @@ class row_climber final {
                          static_cast<float>(how.beta_rate * fade / mean_left), static_cast<float>(1 / square_left)};
     std::array<bool, stage_count<Net>> wanted{};  // the stage, or one that reads it, has parameters
     for (std::size_t k = K; k > 0; --k) {
-      wanted[k] = layout.reached(k) && (wanted[k] || free_.stage[k].count > 0);
+      wanted[k] = layout.reached(k) && (wanted[k] || free_.stage[k].present);
       auto const& info = stage_table_of<Net>.stage[k];
       for (std::size_t i = 0; wanted[k] && i < info.input_count; ++i) wanted[info.inputs[i]] = true;
     }
@@ -304,19 +307,14 @@ class row_climber final {
     work.rows.count = to;
   }
 
-  /// Rows 2p and 2p + 1: lower and upper bound of neuron p. Both go on until the neuron is settled.
+  /// Rows 2p and 2p + 1: lower and upper bound of candidate p. Both go on until the neuron is settled.
   template <class S>
-  void tighten_chunk(coefficient_plan<Net> const& layout, ascent const& how, bool all,
-                     std::span<index_t const> neurons) {
+  void tighten_chunk(coefficient_plan<Net> const& layout, ascent const& how, bool all, row_range candidates) {
     constexpr std::size_t K = S::number;
     std::size_t const mark = rows_->used();
-    auto work = carve(layout, K - 1, 2 * neurons.size(), 0, true);
-    for (std::size_t r = 0; r < work.rows.count; ++r) {
-      work.rows.box[r] = 0;
-      work.rows.index[r] = neurons[r / 2];
-      work.rows.sign[r] = r % 2 == 0 ? 1.0f : -1.0f;
-      start(work.parameters.alpha + r * work.parameters.width, K - 1);
-    }
+    auto work = carve(layout, K - 1, 2 * candidates.size(), 0, true);
+    machine_->template name_rows<S>(*state_, candidates.first, work.rows);
+    for (std::size_t r = 0; r < work.rows.count; ++r) start(work.parameters.alpha + r * work.parameters.width, K - 1);
     std::vector<kept_row> kept(witness_ ? work.rows.count : 0);  // [number of the row]
     for (std::size_t step = 0; machine_->any(work.rows.count > 0, end_); ++step) {
       machine_->template seed_neurons<S>(*state_, work.rows, work.a);
@@ -327,8 +325,9 @@ class row_climber final {
         float const* const alpha = work.parameters.alpha + r * work.parameters.width;
         kept[work.id[r]] = {work.best[r], {alpha, alpha + work.parameters.width}};
       }
+      if (!all) machine_->template mark_gaining<S>(*state_, work.rows);
       for (std::size_t r = 0; r < work.rows.count; r += 2) {
-        bool const settled = !all && !machine_->template gains<S>(*state_, work.rows.index[r]);
+        bool const settled = !all && work.rows.value[r] == 0;
         work.done[r] = work.done[r + 1] = settled || (work.done[r] && work.done[r + 1]);
       }
       if (step == how.steps) break;
@@ -337,7 +336,7 @@ class row_climber final {
     }
     for (std::size_t i = 0; i < kept.size(); ++i) {
       auto const& s = state_->stage[K];
-      index_t const n = neurons[i / 2];
+      index_t const n = state_->candidates[candidates.first + i / 2];
       bool const upper = i % 2 == 1, settled = !all && !machine_->template gains<S>(*state_, n);
       if (settled && (upper ? s.lower[n] >= 0 : s.upper[n] <= 0)) continue;  // this side decides nothing any more
       bool const used = upper ? -kept[i].bound <= s.upper[n] : kept[i].bound >= s.lower[n];
@@ -372,7 +371,7 @@ class row_climber final {
       for (std::size_t r = 0; r < work.rows.count; ++r) forms.push_back({0, tasks[work.id[r]].form});
       machine_->seed_forms(*state_, forms, work.rows, work.a);
       evaluate<last>(layout, work);
-      bool const stop = step == how.steps || p.width + splits == 0;
+      bool const stop = step == how.steps || (!chooses(last) && splits == 0);
       bool going = false;
       for (std::size_t r = 0; r < work.rows.count; ++r) {
         auto& task = tasks[work.id[r]];

@@ -48,6 +48,7 @@ struct line_arrays final {
 struct free_columns final {
   std::size_t count = 0;
   std::size_t offset = 0;        // number of the first one's parameter in a row
+  bool present = false;          // whether any rank that works on the same rows has free columns here
   index_t* column = nullptr;     // [f] live column
   line_arrays zero, one;         // [f] lines for parameter 0 and for parameter 1
   line_arrays above, below;      // [f] lines where the argument z of the kink is >= 0, and where it is <= 0

@@ -38,11 +38,12 @@ concept Machine = Network<Net> &&
              deadline const& end, double* bounds) {
   { machine.memory() } -> std::same_as<arena&>;
   // Ranks: all run the same steps in the same order on rows of their own.
-  { machine.share(n) } -> std::same_as<row_range>;   // the rows of n that this rank computes
-  { machine.most(n) } -> std::same_as<std::size_t>;  // and the most that any rank computes
-  { machine.any(mine, end) } -> std::same_as<bool>;  // whether any rank says yes; throws deadline_passed, all or none
-  machine.poll(end);                                 // the same where ranks may differ: alone, or not at all
-  machine.gather(bounds, n);                         // n numbers, of which each rank has computed its share
+  { machine.share(n) } -> std::same_as<row_range>;    // the rows of n that this rank computes
+  { machine.most(n) } -> std::same_as<std::size_t>;   // and the most that any rank computes
+  { machine.least(n) } -> std::same_as<std::size_t>;  // of those that work on the same rows
+  { machine.any(mine, end) } -> std::same_as<bool>;   // whether any rank says yes; throws deadline_passed, all or none
+  machine.poll(end);                                  // the same where ranks may differ: alone, or not at all
+  machine.gather(bounds, n);                          // n numbers, of which each rank has computed its share
 };
 
 }  // namespace hull

@@ -26,8 +26,8 @@ struct memory_request final {
   std::size_t boxes = 1;
   std::size_t row_bytes = std::size_t{256} << 20;  // most for rows, all ranks together
   bool intersect = true;                           // propagation::intersect_hidden
-  std::size_t ranks = 1;
-  std::size_t threads = 1;  // of each rank
+  std::size_t ranks = 1;                           // that divide the rows, or their columns
+  std::size_t threads = 1;                         // of each rank
 };
 
 /// Bytes of a propagation of Net on machine M; everything is constexpr.

@@ -163,7 +163,7 @@ class propagation final {
 
  private:
   [[nodiscard]] memory_request request(std::size_t boxes, hidden_bounds method) const {
-    return {method, boxes, row_bytes_, intersect_, machine_->ranks(), M::threads()};
+    return {method, boxes, row_bytes_, intersect_, machine_->parts(), M::threads()};
   }
 
   /// Checks the boxes and makes room: for their state, for free columns, and for rows.

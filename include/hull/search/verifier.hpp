@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <hull/core/deadline.hpp>
+#include <hull/net/divide.hpp>
 #include <hull/propagate/propagation.hpp>
 #include <hull/search/attack.hpp>
 #include <hull/search/bab.hpp>
@@ -57,12 +58,18 @@ class verifier final : public engine {
       // where a search follows, it attacks again what alpha-CROWN leaves open
       std::size_t const restarts = branches(options) ? std::min<std::size_t>(8, options.restarts) : options.restarts;
       if (attack_all(spec, open, restarts, options, confirm, end, report)) return finished(report);
-      if (options.method == bound_method::alpha_crown)
+      // a network whose neurons are divided over ranks (TensorParallel) has no search yet
+      constexpr bool searches = ranks_of<Net> == 1;
+      if (options.method == bound_method::alpha_crown || (!searches && branches(options))) {
         prove(asked, open, hidden_bounds::alpha_crown, options, end, report);
-      if (branches(options) &&
-          search_inputs<Net, M, A>(home_.member(), asked, spec, open, options, confirm, end, report))
-        return finished(report);
-      if (branches(options) && branch(asked, spec, open, options, confirm, end, report)) return finished(report);
+      }
+      if constexpr (searches) {
+        if (branches(options) &&
+            search_inputs<Net, M, A>(home_.member(), asked, spec, open, options, confirm, end, report)) {
+          return finished(report);
+        }
+        if (branches(options) && branch(asked, spec, open, options, confirm, end, report)) return finished(report);
+      }
       report.answer = open.empty() ? verdict::unsat : verdict::unknown;
     } catch (deadline_passed const&) {
       report.answer = verdict::timeout;
@@ -253,8 +260,9 @@ class verifier final : public engine {
     for_each_stage<1, stage_count<Net>>([&]<std::size_t K> {
       using S = stage<Net, K>;
       if (S::info.pass) return;
-      auto const& s = all.state().stage[K];
-      report.nodes.push_back({S::info.head, {s.lower, s.lower + s.size}, {s.upper, s.upper + s.size}});
+      auto& node = report.nodes.emplace_back();
+      node.node = S::info.head;
+      machine_.template head_bounds<S>(all.state(), node.lower, node.upper);
     });
     auto const& output = all.state().stage[stage_count<Net> - 1];
     node_bounds last{graph<Net>::size - 1, std::vector<float>(output.size), std::vector<float>(output.size)};

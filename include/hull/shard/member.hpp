@@ -26,6 +26,7 @@ class lone_member final {
   [[nodiscard]] static bool several() { return false; }
   [[nodiscard]] static std::size_t rank() { return 0; }
   [[nodiscard]] static std::size_t ranks() { return 1; }
+  [[nodiscard]] static std::size_t parts() { return 1; }
   [[nodiscard]] static row_range share(std::size_t rows) { return {0, rows}; }
   [[nodiscard]] static std::size_t most(std::size_t rows) { return rows; }
   [[nodiscard]] static bool any(bool mine, deadline const& end) {
@@ -59,6 +60,7 @@ class row_member final {
   [[nodiscard]] bool several() const { return ranks_->size() > 1; }
   [[nodiscard]] std::size_t rank() const { return divide_ ? ranks_->rank() : 0; }
   [[nodiscard]] std::size_t ranks() const { return divide_ ? ranks_->size() : 1; }
+  [[nodiscard]] std::size_t parts() const { return ranks(); }
   [[nodiscard]] row_range share(std::size_t rows) const { return share_of(rows, rank(), ranks()); }
   [[nodiscard]] std::size_t most(std::size_t rows) const { return largest_share(rows, ranks()); }
 
@@ -93,6 +95,43 @@ class row_member final {
   Weights const* weights_;
   C* ranks_;
   bool divide_ = true;
+};
+
+/// One of several ranks that divide the neurons of a network between them: all work on the same rows. `Net` is the part
+/// of one rank (net/divide.hpp).
+template <Network Net, Communicator C>
+class divided_member final {
+ public:
+  using weights_type = parameters<Net>;
+
+  divided_member(weights_type const& weights, C& ranks) : weights_(&weights), ranks_(&ranks) {}
+
+  [[nodiscard]] weights_type const& weights() const { return *weights_; }
+  [[nodiscard]] divided_member undivided() const { return *this; }
+  [[nodiscard]] static bool several() { return true; }
+  [[nodiscard]] static std::size_t rank() { return 0; }   // of those that divide rows
+  [[nodiscard]] static std::size_t ranks() { return 1; }  // that divide rows
+  [[nodiscard]] std::size_t place() const { return ranks_->rank(); }
+  [[nodiscard]] std::size_t parts() const { return ranks_->size(); }
+  [[nodiscard]] static row_range share(std::size_t rows) { return {0, rows}; }
+  [[nodiscard]] static std::size_t most(std::size_t rows) { return rows; }
+  [[nodiscard]] bool any(bool mine, deadline const& end) const {
+    unsigned const all = ranks_->any((mine ? 1U : 0U) | (end.passed_here() ? 2U : 0U));
+    if ((all & 2U) != 0) throw deadline_passed();
+    return (all & 1U) != 0;
+  }
+  static void poll(deadline const& /*end*/) {}
+  static void gather(double* /*numbers*/, std::size_t /*count*/) {}
+  static void all_gather(float const* /*part*/, float* /*all*/, std::size_t /*count*/) {}
+
+  template <class T>
+  void sum(T* values, std::size_t count) const {
+    ranks_->sum(values, count);
+  }
+
+ private:
+  weights_type const* weights_;
+  C* ranks_;
 };
 
 }  // namespace hull

@@ -3,7 +3,11 @@
 #pragma once
 
 #include <concepts>
+#include <string>
+#include <type_traits>
 
+#include <hull/core/error.hpp>
+#include <hull/net/divide.hpp>
 #include <hull/net/parameters.hpp>
 #include <hull/shard/communicator.hpp>
 #include <hull/shard/member.hpp>
@@ -28,6 +32,12 @@ struct place<Net, Replicated, Solo> final {
   using weights = parameters<Net>;
   using member = lone_member<Net>;
 };
+/// Of a network that is divided already: on<...>::network.
+template <Network Net, Communicator C>
+struct place<Net, TensorParallel, C> final {
+  using weights = parameters<Net>;
+  using member = divided_member<Net, C>;
+};
 template <Network Net, Communicator C>
 struct place<Net, FullySharded, C> final {
   using weights = sharded_parameters<Net, C>;
@@ -49,10 +59,18 @@ struct on final {
   template <Network Net, class R>
   using machine = typename Backend::template machine<Net, R, member<Net>>;
 
+  /// What one of P ranks computes of Net. Only TensorParallel changes it, and needs P at compile time.
+  template <Network Net, std::size_t P>
+  using network = std::conditional_t<std::same_as<S, TensorParallel>, divided<Net, P>, Net>;
+
   /// This rank's part of the parameters that `source(key)` returns. All ranks call it together.
   template <Network Net, class Source>
   [[nodiscard]] static weights<Net> load(Source const& source, C& ranks) {
-    if constexpr (std::constructible_from<weights<Net>, Source const&, C&>) {
+    if constexpr (std::same_as<S, TensorParallel>) {
+      expect(ranks.size() == Net::ranks, "TensorParallel: the network is divided for " + std::to_string(Net::ranks) +
+                                             " ranks, there are " + std::to_string(ranks.size()));
+      return weights<Net>(divided_source<Net, Source>(source, ranks.rank()));
+    } else if constexpr (std::constructible_from<weights<Net>, Source const&, C&>) {
       return weights<Net>(source, ranks);
     } else {
       return weights<Net>(source);

@@ -81,7 +81,7 @@ inline void climb(float& x, float& mean, float& square, float gradient, float ra
 /// [r, live] at the head. Adds to value and slack. Sound for any parameters in [0, 1] and any beta >= 0.
 template <class R>
 void relax_free_rows(row_block const& rows, stage_state const& s, free_columns const& f, free_rows const& p, float* a,
-                     float* moved) {
+                     float* moved, bool counts = true) {
   std::size_t const live = s.live_count;
   detail::side const low = detail::lower_side(f), high = detail::upper_side(f);
   parallel_ranges(rows.count, 1, 4 * live, [&](std::size_t first, std::size_t last) {
@@ -128,6 +128,7 @@ void relax_free_rows(row_block const& rows, stage_state const& s, free_columns c
         slack += static_cast<double>(std::fabs(x)) * static_cast<double>(f.error[i]);
         slack += static_cast<double>(beta) * static_cast<double>(f.split_error[i]) + 4 * float_floor * s.reach[c];
       });
+      if (!counts) continue;  // another rank does for all
       rows.value[r] += value;
       if constexpr (R::outward) {
         double const share = 1 + gamma(4 * live + 256, unit_double);

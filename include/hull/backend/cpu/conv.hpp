@@ -27,17 +27,16 @@ struct conv_weights final {
   [[nodiscard]] std::size_t positions() const { return out[1] * out[2]; }
 };
 
-template <class R>
-void conv_forward(conv_weights const& w, stage_state const& x, stage_state const& y, std::size_t batch) {
+/// Sums of the head for every box, without the bias: `sums` [batch, size].
+inline void conv_sums(conv_weights const& w, stage_state const& x, std::size_t batch, affine_sums* sums) {
   std::size_t const plane = w.in[1] * w.in[2], width = w.out[2];
   window const& f = w.filter;
   parallel_for(w.out[0] * batch, w.taps() * w.positions(), [&](std::size_t task) {
     std::size_t const o = task % w.out[0], b = task / w.out[0];
     std::size_t const group = o / w.out_per_group();
-    std::vector<affine_sums> line(width);
     for (std::size_t i = 0; i < w.out[1]; ++i) {
-      double const bias = w.bias[o];
-      std::fill(line.begin(), line.end(), affine_sums{bias, std::fabs(bias), 0});
+      affine_sums* const line = sums + (b * w.out[0] + o) * w.positions() + i * width;
+      std::fill_n(line, width, affine_sums{});
       float const* weight = w.weight + o * w.taps();
       for (std::size_t channel = 0; channel < w.in_per_group(); ++channel, weight += f.area()) {
         std::size_t const base = b * x.size + (group * w.in_per_group() + channel) * plane;
@@ -56,9 +55,6 @@ void conv_forward(conv_weights const& w, stage_state const& x, stage_state const
             }
           }
         }
-      }
-      for (std::size_t j = 0; j < width; ++j) {
-        store_interval<R>(y, b * y.size + (o * w.out[1] + i) * width + j, line[j], w.taps() + 1, w.rounded);
       }
     }
   });

@@ -45,4 +45,15 @@ inline void store_interval(stage_state const& s, std::size_t i, affine_sums sum,
   }
 }
 
+/// Stores all elements of the head for every box: `sums` [batch, size], to which bias(element) is added.
+template <class R, class Bias>
+void store_intervals(stage_state const& s, std::size_t batch, affine_sums const* sums, Bias&& bias, std::size_t terms,
+                     bool rounded) {
+  for (std::size_t i = 0; i < batch * s.size; ++i) {
+    double const constant = bias(i % s.size);
+    affine_sums const& one = sums[i];
+    store_interval<R>(s, i, {one.centre + constant, one.magnitude + std::fabs(constant), one.radius}, terms, rounded);
+  }
+}
+
 }  // namespace hull::cpu

@@ -57,19 +57,19 @@ void linear_forward_batch(linear_weights w, Blocks&& blocks, stage_state const& 
   }
 }
 
-/// Interval of the head for every box. Reads W once per box. `sums` [batch, out]: what the blocks add up to; null if
-/// there is one block.
+/// Sums of the head for every box, without the bias: `sums` [batch, out]. Reads W once per box; columns are added block
+/// by block.
 template <class R, class Blocks>
-void linear_forward(linear_weights w, Blocks&& blocks, stage_state const& x, stage_state const& y, std::size_t batch,
-                    affine_sums* sums) {
+void linear_sums(std::size_t out, std::size_t in, Blocks&& blocks, stage_state const& x, std::size_t batch,
+                 affine_sums* sums) {
   blocks([&](column_block const& part) {
     std::size_t const width = part.last - part.first;
-    parallel_ranges(w.out, 4, width * batch, [&](std::size_t first, std::size_t last) {
+    parallel_ranges(out, 4, width * batch, [&](std::size_t first, std::size_t last) {
       for (std::size_t o = first; o < last; ++o) {
         float const* const row = part.weight + o * part.stride;
         for (std::size_t b = 0; b < batch; ++b) {
-          float const* const c = x.centre + b * w.in + part.first;
-          float const* const r = x.spread + b * w.in + part.first;
+          float const* const c = x.centre + b * in + part.first;
+          float const* const r = x.spread + b * in + part.first;
           lane_sums<3> partial{};
           for_lanes(width, [&](std::size_t i, std::size_t lane) {
             double const weight = row[i], product = weight * c[i];  // exact: 48 bits
@@ -77,18 +77,13 @@ void linear_forward(linear_weights w, Blocks&& blocks, stage_state const& x, sta
             if constexpr (R::outward) partial[1][lane] += std::fabs(product);
             partial[2][lane] += std::fabs(weight) * r[i];
           });
-          std::size_t const at = b * w.out + o;
-          affine_sums all{total(partial[0]), total(partial[1]), total(partial[2])};
-          if (part.first > 0) {
-            all = {sums[at].centre + all.centre, sums[at].magnitude + all.magnitude, sums[at].radius + all.radius};
+          affine_sums& all = sums[b * out + o];
+          affine_sums const more{total(partial[0]), total(partial[1]), total(partial[2])};
+          if (part.first == 0) {
+            all = more;
+          } else {
+            all = {all.centre + more.centre, all.magnitude + more.magnitude, all.radius + more.radius};
           }
-          if (part.last < w.in) {
-            sums[at] = all;
-            continue;
-          }
-          double const bias = w.bias[o];
-          store_interval<R>(y, at, {all.centre + bias, all.magnitude + std::fabs(bias), all.radius}, w.in + 1,
-                            w.rounded);
         }
       }
     });

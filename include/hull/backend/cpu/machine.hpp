@@ -31,7 +31,7 @@ namespace hull::cpu {
 
 /// `Member`: what this rank holds of the network and does with the others (shard/member.hpp); by default it is alone.
 template <Network Net, class R, class Member = lone_member<Net>>
-class machine final {
+class machine {
  public:
   using rounding = R;
   using member_type = Member;
@@ -51,9 +51,10 @@ class machine final {
 
   // Ranks: see Machine (propagate/machine.hpp).
   [[nodiscard]] row_range share(std::size_t rows) const { return member_.share(rows); }
-  [[nodiscard]] std::size_t ranks() const { return member_.ranks(); }
+  [[nodiscard]] std::size_t parts() const { return member_.parts(); }
   [[nodiscard]] static std::size_t threads() { return thread_count(); }
   [[nodiscard]] std::size_t most(std::size_t rows) const { return member_.most(rows); }
+  [[nodiscard]] static std::size_t least(std::size_t number) { return number; }
   [[nodiscard]] bool any(bool mine, deadline const& end) const { return member_.any(mine, end); }
   void poll(deadline const& end) const { member_.poll(end); }
   void gather(double* numbers, std::size_t count) const { member_.gather(numbers, count); }
@@ -73,12 +74,9 @@ class machine final {
   /// Floats of scratch that the forward step of stage S needs.
   template <class S>
   [[nodiscard]] static constexpr std::size_t forward_floats(std::size_t batch) {
-    if constexpr (HeadOf<typename S::head, linear_head>) {
-      if (!R::outward && batch >= least_product_batch) return block_floats + 2 * batch * S::size;
-      bool const several = block_count(S::size, S::template operand<0>.size()) > 1;
-      return several ? batch * S::size * sizeof(affine_sums) / sizeof(float) : 0;
-    }
-    return 0;
+    bool const linear = HeadOf<typename S::head, linear_head>;
+    if (linear && !R::outward && batch >= least_product_batch) return block_floats + 2 * batch * S::size;
+    return linear || HeadOf<typename S::head, conv_head> ? batch * S::size * sizeof(affine_sums) / sizeof(float) : 0;
   }
 
   /// Sets the input stage to the boxes, rounded outward to floats.
@@ -109,16 +107,16 @@ class machine final {
   void forward(network_state<Net>& state, [[maybe_unused]] float* scratch) const {
     auto& y = state.stage[S::number];
     auto const x = sources<S>(state);
-    if constexpr (HeadOf<typename S::head, linear_head>) {
-      auto const blocks = [&](auto&& f) { member_.weights().template each_block<S::info.head>(f); };
-      if (!R::outward && state.batch >= least_product_batch) {
-        linear_forward_batch(dense<S>(), blocks, *x[0], y, state.batch, scratch);
-      } else {
-        linear_forward<R>(dense<S>(), blocks, *x[0], y, state.batch, reinterpret_cast<affine_sums*>(scratch));
+    if constexpr (HeadOf<typename S::head, linear_head> || HeadOf<typename S::head, conv_head>) {
+      if constexpr (HeadOf<typename S::head, linear_head> && !R::outward) {
+        if (state.batch >= least_product_batch) {
+          linear_forward_batch(dense<S>(), each_block<S>(), *x[0], y, state.batch, scratch);
+          return;
+        }
       }
-    }
-    if constexpr (HeadOf<typename S::head, conv_head>) {
-      with_filters<S>([&](conv_weights const& w) { conv_forward<R>(w, *x[0], y, state.batch); });
+      auto* const sums = reinterpret_cast<affine_sums*>(scratch);
+      add_up<S>(state, sums);
+      store<S>(state, sums, terms<S>());
     }
     if constexpr (HeadOf<typename S::head, sparse_head>) sparse_forward<S, R>(x, y, state.batch);
     if constexpr (HeadOf<typename S::head, max_head>) max_forward<S>(*x[0], y, state.batch);
@@ -267,6 +265,28 @@ class machine final {
     return 0;
   }
 
+  /// find_candidates for optimised rows, which cost too much to take stable neurons along.
+  template <class S>
+  std::size_t list_gaining(network_state<Net>& state, bool all) const {
+    std::size_t count = 0;
+    for (std::size_t i = 0; i < S::size; ++i) {
+      if (all || gains<S>(state, i)) state.candidates[count++] = static_cast<index_t>(i);
+    }
+    return count;
+  }
+
+  /// Names the rows of candidates from number `first` on: 2p and 2p + 1 for the lower and upper bound of one.
+  template <class S>
+  void name_rows(network_state<Net> const& state, std::size_t first, row_block const& rows) const {
+    name_both(state.stage[S::number], state.candidates + first, rows);
+  }
+
+  /// rows.value becomes 1 for neurons that tighter bounds could still help, else 0.
+  template <class S>
+  void mark_gaining(network_state<Net> const& state, row_block const& rows) const {
+    for (std::size_t r = 0; r < rows.count; ++r) rows.value[r] = gains<S>(state, rows.index[r]) ? 1 : 0;
+  }
+
   /// Whether tighter bounds of neuron i could tighten its relaxation.
   template <class S>
   [[nodiscard]] bool gains(network_state<Net> const& state, std::size_t i) const {
@@ -334,6 +354,14 @@ class machine final {
     narrow_head(state.stage[S::number], known, offset);
   }
 
+  /// All bounds of the head of stage S, for the first box.
+  template <class S>
+  void head_bounds(network_state<Net> const& state, std::vector<float>& lower, std::vector<float>& upper) const {
+    auto const& s = state.stage[S::number];
+    lower.assign(s.lower, s.lower + s.size);
+    upper.assign(s.upper, s.upper + s.size);
+  }
+
   /// Copies the intervals of the head of stage S for box b to such a list.
   template <class S>
   void keep(network_state<Net> const& state, std::size_t b, float* known) const {
@@ -361,7 +389,34 @@ class machine final {
                       rounded<S>());
   }
 
- private:
+ protected:
+  /// Terms of one element of an affine head, bias included.
+  template <class S>
+  [[nodiscard]] static constexpr std::size_t terms() {
+    if constexpr (HeadOf<typename S::head, conv_head>) {
+      return S::template operand<0>[0] / S::head::filter.groups * S::head::filter.area() + 1;
+    }
+    return S::template operand<0>.size() + 1;
+  }
+
+  /// Sums of an affine head without its bias, [batch, size].
+  template <class S>
+  void add_up(network_state<Net> const& state, affine_sums* sums) const {
+    auto const& x = *sources<S>(state)[0];
+    if constexpr (HeadOf<typename S::head, linear_head>) {
+      linear_sums<R>(S::size, S::template operand<0>.size(), each_block<S>(), x, state.batch, sums);
+    } else {
+      with_filters<S>([&](conv_weights const& w) { conv_sums(w, x, state.batch, sums); });
+    }
+  }
+  template <class S>
+  void store(network_state<Net> const& state, affine_sums const* sums, std::size_t most_terms) const {
+    constexpr std::size_t each = HeadOf<typename S::head, conv_head> ? S::shape[1] * S::shape[2] : 1;
+    store_intervals<R>(
+        state.stage[S::number], state.batch, sums, [&](std::size_t i) { return bias<S>()[i / each]; }, most_terms,
+        rounded<S>());
+  }
+
   /// Whether the coefficients of stage S's head are floats near the exact ones.
   template <class S>
   [[nodiscard]] bool rounded() const {
@@ -411,6 +466,10 @@ class machine final {
     return {bias<S>(), S::size, S::template operand<0>.size(), rounded<S>()};
   }
 
+  template <class S>
+  [[nodiscard]] auto each_block() const {
+    return [this](auto&& f) { member_.weights().template each_block<S::info.head>(f); };
+  }
   template <class S, class F>
   void any_blocks(F&& f) const {
     member_.weights().template any_blocks<S::info.head>(f);
@@ -423,19 +482,15 @@ class machine final {
     });
   }
 
+  Member member_;
+
+ private:
   struct release {
     void operator()(std::byte* block) const { ::operator delete (block, std::align_val_t{arena::alignment}); }
   };
 
-  Member member_;
   std::unique_ptr<std::byte, release> block_;
   arena memory_;
-};
-
-/// This backend, for on<> (shard/on.hpp).
-struct backend final {
-  template <Network Net, class R, class Member>
-  using machine = cpu::machine<Net, R, Member>;
 };
 
 }  // namespace hull::cpu

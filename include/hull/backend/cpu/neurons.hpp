@@ -63,9 +63,11 @@ void name_opposite(row_block& rows, Gains&& gains) {
   rows.count = count;
 }
 
-/// Intersects the intervals with both bounds of each row. A bound that is NaN changes nothing.
+/// Intersects the intervals with both bounds of each row. A bound that is NaN changes nothing. A row with sign 0 is
+/// about a neuron of another rank.
 inline void refine_nearer(stage_state const& s, row_block const& rows) {
   for (std::size_t r = 0; r < rows.count; ++r) {
+    if (rows.sign[r] == 0) continue;
     std::size_t const at = rows.box[r] * s.size + rows.index[r];
     bool const upright = rows.sign[r] > 0;
     float const lower = down::from_double(upright ? rows.bound[r] : -rows.far_bound[r]);
@@ -82,6 +84,7 @@ inline void refine_nearer(stage_state const& s, row_block const& rows) {
 /// A bound that is NaN changes nothing.
 inline void refine(stage_state const& s, row_block const& rows, bool intersect) {
   for (std::size_t r = 0; r + 1 < rows.count; r += 2) {
+    if (rows.sign[r] == 0) continue;
     std::size_t const at = rows.box[r] * s.size + rows.index[r];
     float const lower = down::from_double(rows.bound[r]), upper = up::from_double(-rows.bound[r + 1]);
     bool const replace = !intersect && std::isfinite(lower) && std::isfinite(upper);

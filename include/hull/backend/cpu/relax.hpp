@@ -201,9 +201,9 @@ inline double far_shift(stage_state const& s, std::size_t base, float const* row
 
 /// Takes rows from the output of a stage to its head: a (in place, [rows, live]), value and slack. If `Finish`, `bound`
 /// gets the lower bound of the row that interval arithmetic gives here if no other stage holds coefficients, far_bound
-/// its upper bound by the same coefficients.
+/// its upper bound by the same coefficients. `counts` false: value and slack stay, because another rank counts for all.
 template <class R, bool Finish>
-void relax_rows(row_block const& rows, stage_state const& s, float* a) {
+void relax_rows(row_block const& rows, stage_state const& s, float* a, bool counts = true) {
   std::size_t const live = s.live_count;
   [[maybe_unused]] double const share = 1 + gamma_sum(live);
   parallel_ranges(rows.count, 4, 2 * live, [&](std::size_t first, std::size_t last) {
@@ -229,6 +229,7 @@ void relax_rows(row_block const& rows, stage_state const& s, float* a) {
         sums[1][lane] += static_cast<double>(std::fabs(coefficient)) * static_cast<double>(error[c]);
         if constexpr (Finish) sums[2][lane] += static_cast<double>(std::fabs(moved)) * static_cast<double>(reach[c]);
       });
+      if (!counts) continue;
       rows.value[r] += total(sums[0]);
       double magnitude = std::fabs(rows.value[r]);
       if (rows.far_value != nullptr) {

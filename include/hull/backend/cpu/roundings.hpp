@@ -8,15 +8,25 @@
 
 #include <hull/backend/cpu/conv.hpp>
 #include <hull/backend/cpu/linear.hpp>
+#include <hull/net/divide.hpp>
 #include <hull/net/fuse.hpp>
 
 namespace hull::cpu {
 
+/// Additions over ranks that follow the backward step of stage S: where its neurons are divided, each has a part.
+template <class S>
+[[nodiscard]] constexpr std::size_t rank_additions() {
+  using net = typename S::net;
+  if constexpr (ranks_of < net >> 1 && !S::info.pass)
+    return role_of<net, S::info.head> == role::first ? ranks_of<net> : 0;
+  return 0;
+}
+
 /// Most additions that the backward step of stage S makes to one coefficient of an operand.
 template <class S>
 [[nodiscard]] constexpr std::size_t additions() {
-  if constexpr (HeadOf<typename S::head, linear_head>) return linear_additions(S::size);
-  if constexpr (HeadOf<typename S::head, conv_head>) return conv_additions(S::head::filter);
+  if constexpr (HeadOf<typename S::head, linear_head>) return linear_additions(S::size) + rank_additions<S>();
+  if constexpr (HeadOf<typename S::head, conv_head>) return conv_additions(S::head::filter) + rank_additions<S>();
   if constexpr (HeadOf<typename S::head, sparse_head>) {
     return []<std::size_t... I>(std::index_sequence<I...>) { return S::head::template uses<S::template operand<I>...>; }
     (std::make_index_sequence<S::input_count>{});

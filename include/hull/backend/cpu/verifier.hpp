@@ -2,7 +2,7 @@
 // The verifier of a network on the CPU, one rank.
 #pragma once
 
-#include <hull/backend/cpu/machine.hpp>
+#include <hull/backend/cpu/divided_machine.hpp>
 #include <hull/search/verifier.hpp>
 #include <hull/shard/home.hpp>
 
