@@ -18,7 +18,7 @@ function(hull_add_test name label library)
 endfunction()
 
 file(GLOB test_folders CONFIGURE_DEPENDS LIST_DIRECTORIES true RELATIVE "${PROJECT_SOURCE_DIR}/tests" tests/*)
-list(REMOVE_ITEM test_folders errors consume fuzz)
+list(REMOVE_ITEM test_folders errors consume fuzz mpi)
 foreach(folder IN LISTS test_folders)
   file(GLOB sources CONFIGURE_DEPENDS tests/${folder}/*.cpp)
   set(library hull_dev)
@@ -41,6 +41,26 @@ if(TARGET test_tools AND TARGET hull_cli)
   add_dependencies(test_tools hull_cli)
   target_link_libraries(test_tools PRIVATE CLI11::CLI11)
   target_compile_definitions(test_tools PRIVATE HULL_CLI="$<TARGET_FILE:hull_cli>" HULL_CXX="${CMAKE_CXX_COMPILER}")
+endif()
+
+# Ranks that are processes. As many as wanted, on a machine of any size, by any user.
+if(MPI_CXX_FOUND)
+  add_executable(test_mpi tests/mpi/main.cpp)
+  target_link_libraries(test_mpi PRIVATE hull_dev MPI::MPI_CXX)
+  target_include_directories(test_mpi PRIVATE "${PROJECT_SOURCE_DIR}/tests")
+  set(mpi_environment OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMP_NUM_THREADS=1)
+  foreach(ranks IN ITEMS 1 2 3 4 8)
+    add_test(NAME mpi.${ranks} COMMAND "${MPIEXEC_EXECUTABLE}" --oversubscribe -n ${ranks} $<TARGET_FILE:test_mpi>)
+    set_tests_properties(mpi.${ranks} PROPERTIES LABELS mpi TIMEOUT 300 PROCESSORS 2 ENVIRONMENT "${mpi_environment}")
+  endforeach()
+  if(TARGET hull_cli)
+    foreach(fault IN ITEMS killed model count absent)
+      add_test(NAME mpi.${fault}
+               COMMAND "${PROJECT_SOURCE_DIR}/tests/mpi/faults.sh" ${fault} "${MPIEXEC_EXECUTABLE}"
+                       $<TARGET_FILE:test_mpi> $<TARGET_FILE:hull_cli> "${PROJECT_SOURCE_DIR}/examples")
+      set_tests_properties(mpi.${fault} PROPERTIES LABELS mpi TIMEOUT 300 PROCESSORS 2 ENVIRONMENT "${mpi_environment}")
+    endforeach()
+  endif()
 endif()
 
 # Programs that must not compile, each for the reason in its first line.

@@ -113,6 +113,7 @@ class Mpi final {
   [[noreturn]] static void say_and_exit(std::string const& why) {
     std::fprintf(stderr, "hull: %s\n", why.c_str());
     std::fflush(nullptr);
+    std::this_thread::sleep_for(std::chrono::milliseconds(500));  // mpirun ends all ranks after the first one that ends
     std::_Exit(static_cast<int>(fault::device));
   }
 
