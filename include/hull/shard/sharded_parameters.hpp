@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <cstdlib>
 #include <memory>
 #include <span>
 #include <string>
@@ -113,7 +114,7 @@ class sharded_parameters final {
   /// Copies this rank's parts of what `source(key)` returns; only one tensor at a time is asked for. Throws as
   /// parameters<Net> does. All ranks must do so together.
   template <class Source>
-  sharded_parameters(Source const& source, C& ranks, bool overlap = true) : ranks_(&ranks) {
+  sharded_parameters(Source const& source, C& ranks, bool overlap = overlap_wanted()) : ranks_(&ranks) {
     auto const bytes = sharded_bytes<Net>(ranks.size());
     for (std::size_t at = 0, b = 0, vector = 0, shard = 0; at < slots.size(); ++at) {
       auto const& slot = slots[at];
@@ -188,6 +189,12 @@ class sharded_parameters final {
   }
 
   [[nodiscard]] gather_cost const& cost() const { return gatherer_->cost(); }
+
+  /// Blocks are collected ahead of use unless the environment says HULL_OVERLAP=0.
+  [[nodiscard]] static bool overlap_wanted() {
+    char const* const value = std::getenv("HULL_OVERLAP");
+    return value == nullptr || std::string(value) != "0";
+  }
 
  private:
   template <std::size_t I>
