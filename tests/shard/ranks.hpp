@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Networks whose matrices fall into several blocks, and all that a propagation over them tells.
+// Networks whose matrices fall into several blocks (HULL_BLOCK_BYTES is small for these tests), and all that a
+// propagation over them tells.
 #pragma once
-
-#define HULL_BLOCK_BYTES 4096
 
 #include <cstring>
 #include <vector>

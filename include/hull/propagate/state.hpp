@@ -82,36 +82,49 @@ struct network_state final {
     batch = boxes;
     std::size_t widest = 0;
     for_each_stage<0, stage_count<Net>>([&]<std::size_t K> {
-      using S = hull::stage<Net, K>;
-      auto& s = stage[K];
-      std::size_t const n = S::size, all = boxes * n;
-      widest = std::max(widest, all);
-      s.size = n;
-      s.lower = memory.take<float>(all);
-      s.upper = memory.take<float>(all);
-      s.origin = memory.take<double>(all);
-      s.origin_error = memory.take<float>(all);
-      s.radius = memory.take<float>(all);
-      s.centre = memory.take<float>(all);
-      s.spread = memory.take<float>(all);
-      s.live = memory.take<index_t>(n);
-      s.slot = memory.take<index_t>(n);
-      s.lower_slope = memory.take<float>(all);
-      s.upper_slope = memory.take<float>(all);
-      s.lower_shift = memory.take<float>(all);
-      s.upper_shift = memory.take<float>(all);
-      s.lower_far = memory.take<float>(all);
-      s.upper_far = memory.take<float>(all);
-      s.error = memory.take<float>(all);
-      s.reach = memory.take<float>(all);
-      s.floor = memory.take<double>(boxes);
-      s.total_spread = memory.take<double>(boxes);
-      if constexpr (HeadOf<typename S::head, max_head>) {
-        s.pick = memory.take<index_t>(all);
-        s.ceiling = memory.take<float>(all);
-      }
+      widest = std::max(widest, boxes * hull::stage<Net, K>::size);
+      carve_stage<K>(memory, boxes);
     });
     candidates = memory.take<index_t>(widest);
+  }
+
+  /// The same for one stage.
+  template <std::size_t K>
+  constexpr void carve_stage(arena& memory, std::size_t boxes) {
+    using S = hull::stage<Net, K>;
+    auto& s = stage[K];
+    std::size_t const n = S::size, all = boxes * n;
+    s.size = n;
+    s.lower = memory.take<float>(all);
+    s.upper = memory.take<float>(all);
+    s.origin = memory.take<double>(all);
+    s.origin_error = memory.take<float>(all);
+    s.radius = memory.take<float>(all);
+    s.centre = memory.take<float>(all);
+    s.spread = memory.take<float>(all);
+    s.live = memory.take<index_t>(n);
+    s.slot = memory.take<index_t>(n);
+    s.lower_slope = memory.take<float>(all);
+    s.upper_slope = memory.take<float>(all);
+    s.lower_shift = memory.take<float>(all);
+    s.upper_shift = memory.take<float>(all);
+    s.lower_far = memory.take<float>(all);
+    s.upper_far = memory.take<float>(all);
+    s.error = memory.take<float>(all);
+    s.reach = memory.take<float>(all);
+    s.floor = memory.take<double>(boxes);
+    s.total_spread = memory.take<double>(boxes);
+    if constexpr (HeadOf<typename S::head, max_head>) {
+      s.pick = memory.take<index_t>(all);
+      s.ceiling = memory.take<float>(all);
+    }
+  }
+
+  template <std::size_t K>
+  [[nodiscard]] static constexpr std::size_t stage_bytes(std::size_t boxes) {
+    arena counting;
+    network_state{}.carve_stage<K>(counting, boxes);
+    return counting.peak();
   }
 
   /// Bytes that `carve` takes.
