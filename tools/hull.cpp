@@ -13,6 +13,7 @@
 #endif
 
 #include "cli/commands.hpp"
+#include "cli/plan.hpp"
 
 namespace {
 
@@ -90,6 +91,23 @@ int run(int argc, char** argv) {
   compile->add_option("MODEL", o.model, "ONNX file, .gz too")->required();
   compile->add_option("-o,--output", o.output, "folder for both files")->required();
 
+  CLI::App* const plan =
+      app.add_subcommand("plan", "print the memory that a rank needs, for every policy and number of ranks");
+  plan->add_option("MODEL", o.model, "ONNX file, .gz too")->required();
+  plan->add_option("--method", o.method, "how hidden neurons are bounded")
+      ->check(CLI::IsMember({"ibp", "crown", "alpha-crown"}))
+      ->default_str("crown");
+  plan->add_option("--shard", o.shard, "the policy whose buffers are listed one by one")
+      ->check(CLI::IsMember({"replicated", "fully-sharded", "tensor-parallel"}))
+      ->capture_default_str();
+  plan->add_option("--ranks", o.ranks, "for that list")->check(CLI::IsMember({1, 2, 4, 8, 16}))->capture_default_str();
+  plan->add_option("--memory-budget", o.memory_budget, "most bytes for rows, all ranks together; 512MB, 2GB, ...")
+      ->transform(CLI::AsSizeValue(false))
+      ->check(CLI::PositiveNumber);
+  plan->add_option("--threads", o.threads, "of each rank; 0: one for each core")->check(CLI::Range(0, 4096));
+  plan->add_option("--json", o.json, "write all buffers of all policies to this file");
+  plan->add_option("--cache-dir", o.cache, "compiled networks");
+
   try {
     app.parse(argc, argv);
   } catch (CLI::Success const& done) {
@@ -105,6 +123,10 @@ int run(int argc, char** argv) {
     if (verify->parsed()) return hull::cli::verify(o);
     if (bounds->parsed()) return hull::cli::bounds(o);
     if (check->parsed()) return hull::cli::check(o);
+    if (plan->parsed()) {
+      if (plan->count("--method") == 0) o.method = "crown";
+      return hull::cli::plan(o);
+    }
     return hull::cli::compile(o);
   } catch (hull::error const& bad) {
     return fail(bad.what(), static_cast<int>(bad.kind()));

@@ -111,16 +111,15 @@ namespace fs = std::filesystem;
          "}\n";
 }
 
-/// An open shared library. It stays open until the program ends: exceptions that it threw may outlive any engine.
-class compiled_network final {
+/// A network's header and a program that uses it, as an open shared library. It stays open until the program ends:
+/// exceptions that it threw may outlive any engine.
+class compiled_library final {
  public:
   /// Finds the library in the cache or builds it. Throws hull::error (fault::input) if the cache cannot be written,
   /// (fault::device) if the compiler fails, and deadline_passed.
-  /// `ranks`: how many work together.
-  compiled_network(std::string const& header, options const& asked, std::size_t ranks, deadline const& end) {
+  compiled_library(std::string const& header, std::string const& driver, options const& asked, deadline const& end) {
     fs::path const includes = include_folder();
     fs::path const root = cache_folder(asked.cache);
-    std::string const driver = driver_text(asked, ranks);
     // hidden: every network is called `network`, and two of them may be open in one program
     std::vector<std::string> command{environment("CXX", HULL_CXX),
                                      "-std=c++20",
@@ -139,8 +138,12 @@ class compiled_network final {
     load(folder / "network.so");
   }
 
-  [[nodiscard]] std::unique_ptr<engine> open(parameter_source const& source, AnyCommunicator* ranks) const {
-    return std::unique_ptr<engine>(open_(source, ranks));
+  /// What the library exports under this name.
+  template <class Function>
+  [[nodiscard]] Function* find(char const* name) const {
+    auto* const found = reinterpret_cast<Function*>(dlsym(library_, name));
+    if (found == nullptr) throw error(path_ + ": not a compiled network of hull", fault::device);
+    return found;
   }
 
  private:
@@ -199,12 +202,26 @@ class compiled_network final {
   void load(fs::path const& path) {
     library_ = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (library_ == nullptr) throw error(path.string() + ": cannot load the compiled network", fault::device);
-    open_ = reinterpret_cast<open_engine_function*>(dlsym(library_, "hull_open_engine"));
-    if (open_ == nullptr) throw error(path.string() + ": not a compiled network of hull", fault::device);
+    path_ = path.string();
   }
 
   void* library_ = nullptr;
-  open_engine_function* open_ = nullptr;
+  std::string path_;
+};
+
+/// The verifier of a network.
+class compiled_network final {
+ public:
+  /// `ranks`: how many work together. Throws as compiled_library does.
+  compiled_network(std::string const& header, options const& asked, std::size_t ranks, deadline const& end)
+      : library_(header, driver_text(asked, ranks), asked, end) {}
+
+  [[nodiscard]] std::unique_ptr<engine> open(parameter_source const& source, AnyCommunicator* ranks) const {
+    return std::unique_ptr<engine>(library_.find<open_engine_function>("hull_open_engine")(source, ranks));
+  }
+
+ private:
+  compiled_library library_;
 };
 
 }  // namespace hull::cli
