@@ -76,8 +76,8 @@ TEST_CASE("bounds agree with auto_LiRPA's stored ones") {
     json const expected = json::parse(std::ifstream(folder.path() / "expected.json"));
     hull::cli::options options;
     options.rounding = "nearest";
-    hull::cli::compiled_network const network(hull::io::emit_header(model), options, hull::deadline());
-    auto const engine = network.open(hull::cli::source_of(model));
+    hull::cli::compiled_network const network(hull::io::emit_header(model), options, 1, hull::deadline());
+    auto const engine = network.open(hull::cli::source_of(model), nullptr);
 
     auto const& methods = expected["methods"];
     if (methods.contains("ibp")) {

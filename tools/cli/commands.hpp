@@ -193,6 +193,8 @@ inline int verify(options const& o) {
     times.seconds()["bound"] = found.report.bound_seconds;
     times.seconds()["attack"] = found.report.attack_seconds;
     times.seconds()["search"] = found.report.search_seconds;
+    times.seconds()["tree"] = found.report.tree_seconds;
+    times.seconds()["kernels"] = found.report.kernel_seconds;
     if (!o.certificate.empty() && found.report.answer == verdict::unsat) {
       known.learn(found.report, times);
       times.time("certificate", [&] { write_certificate(o, files.model, files.spec, proof, end); });

@@ -52,8 +52,8 @@ struct task final {
 class checker final {
  public:
   /// With `repair` leaves that cannot be proved are cut in two until they can, and the certificate is changed.
-  checker(model const& m, specification const& spec, certificate& proof, bool repair, deadline const& end)
-      : net_(m), spec_(&spec), proof_(&proof), repair_(repair), end_(end) {}
+  checker(model const& m, specification const& spec, certificate& proof, bool repair, deadline end)
+      : net_(m), spec_(&spec), proof_(&proof), repair_(repair), end_(std::move(end)) {}
 
   check_report run() {
     report_.reason = misfit();

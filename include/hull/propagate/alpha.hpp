@@ -16,6 +16,7 @@
 #include <vector>
 
 #include <hull/core/deadline.hpp>
+#include <hull/propagate/climbing_chunk.hpp>
 #include <hull/propagate/coefficients.hpp>
 #include <hull/propagate/free.hpp>
 #include <hull/propagate/machine.hpp>
@@ -23,30 +24,6 @@
 #include <hull/propagate/state.hpp>
 
 namespace hull {
-
-/// A specification row to be bounded in a domain: in goes where to start, out comes the best that was found.
-struct form_task final {
-  linear_constraint const* form = nullptr;
-  std::span<split const> splits{};
-  float* alpha = nullptr;                                 // [width] in [0, 1]
-  float* beta = nullptr;                                  // [splits] >= 0, or unset_beta
-  double goal = std::numeric_limits<double>::infinity();  // the row ends when its bound is greater
-  double bound = -std::numeric_limits<double>::infinity();
-};
-
-/// What an optimiser sees of a row that ends: its coefficients at the output of every stage, and, at the input, which
-/// corner of the box minimises it.
-template <Network Net>
-struct row_view final {
-  network_state<Net> const* state;
-  free_state<Net> const* free;
-  coefficient_views<Net> const* a;
-  std::size_t row;
-
-  [[nodiscard]] float const* coefficients(std::size_t k) const {
-    return (*a)[k] == nullptr ? nullptr : (*a)[k] + row * state->stage[k].live_count;
-  }
-};
 
 /// Works on a propagation's state for one box, in the machine's memory.
 template <Network Net, class M>
@@ -127,13 +104,40 @@ class row_climber final {
     }
   }
 
+  /// What the splits of the tasks say about the input: for every split of each task a linear form that is at most zero
+  /// in the domain. `use(task, split, view, rest, scale)`: the form is  (coefficients of the input) + rest, where a
+  /// multiplier of 1 is a beta of 1 / scale. A form is a lower bound under the splits before it and CROWN's parameters.
+  /// Only good for proposals: rounding is ignored. Cost: one row for each split.
+  template <class Use>
+  void split_rows(std::span<form_task const> tasks, Use&& use) {
+    std::size_t splits = 0;
+    for (auto const& task : tasks) splits = std::max(splits, task.splits.size());
+    for_each_stage<1, last + 1>([&]<std::size_t K> {
+      free_columns const& f = free_.stage[K];
+      std::vector<std::array<std::size_t, 2>> found;  // task and split
+      for (std::size_t i = 0; i < tasks.size() && f.count > 0; ++i) {
+        for (std::size_t q = 0; q < tasks[i].splits.size(); ++q) {
+          std::size_t const p = tasks[i].splits[q].parameter;
+          if (p >= f.offset && p < f.offset + f.count) found.push_back({i, q});
+        }
+      }
+      auto const layout = plan_coefficients<Net>(K, false, false);
+      std::size_t const chunk = chunk_rows(layout, K - 1, splits, false);
+      for (std::size_t done = 0; machine_->any(done < found.size(), end_); done += chunk) {
+        std::size_t const first = std::min(done, found.size());
+        split_row_chunk<K>(layout, tasks, splits,
+                           std::span(found).subspan(first, std::min(chunk, found.size() - first)), use);
+      }
+    });
+  }
+
   /// Derivatives of the bound of one task by its parameters [width] and multipliers [splits]: what climb follows.
   void gradient(form_task const& task, std::span<float> by_alpha, std::span<float> by_beta) {
     auto const layout = plan_coefficients<Net>(last, true, !task.form->inputs.empty());
     std::size_t const mark = rows_->used();
     auto work = carve(layout, last, 1, task.splits.size(), true);
     auto const& p = work.parameters;
-    load(work, 0, task);
+    work.load(0, task);
     row_form const form{0, task.form};
     machine_->seed_forms(*state_, {&form, 1}, work.rows, work.a);
     evaluate<last>(layout, work);
@@ -146,18 +150,7 @@ class row_climber final {
 
  private:
   using sizes = memory_of<Net, M>;
-
-  struct workspace {
-    row_block rows;
-    free_rows parameters;
-    coefficient_views<Net> a{};
-    float* moved = nullptr;
-    float* scratch = nullptr;
-    std::vector<std::size_t> id;     // number of each row among the chunk's first rows
-    std::vector<double> best;        // [r]
-    std::vector<std::size_t> since;  // [r] steps since then
-    std::vector<char> done;          // [r]
-  };
+  using workspace = climbing_chunk<Net>;
 
   /// The best parameters of a hidden row so far.
   struct kept_row {
@@ -277,36 +270,6 @@ class row_climber final {
     });
   }
 
-  /// Notes the new bounds. Returns whether the row's bound is better than all before.
-  static bool improve(workspace& work, std::size_t r, ascent const& how) {
-    double const bound = work.rows.bound[r];
-    bool const better = bound > work.best[r];  // false for NaN
-    work.since[r] = better ? 0 : work.since[r] + 1;
-    if (better) work.best[r] = bound;
-    if (work.since[r] >= how.patience) work.done[r] = 1;
-    return better;
-  }
-
-  /// Moves the rows that go on to the front.
-  static void compact(workspace& work) {
-    std::size_t to = 0;
-    for (std::size_t r = 0; r < work.rows.count; ++r) {
-      if (work.done[r]) continue;
-      if (to != r) {
-        work.rows.box[to] = work.rows.box[r];
-        work.rows.index[to] = work.rows.index[r];
-        work.rows.sign[to] = work.rows.sign[r];
-        work.parameters.move(to, r);
-        work.id[to] = work.id[r];
-        work.best[to] = work.best[r];
-        work.since[to] = work.since[r];
-        work.done[to] = 0;
-      }
-      ++to;
-    }
-    work.rows.count = to;
-  }
-
   /// Rows 2p and 2p + 1: lower and upper bound of candidate p. Both go on until the neuron is settled.
   template <class S>
   void tighten_chunk(coefficient_plan<Net> const& layout, ascent const& how, bool all, row_range candidates) {
@@ -321,7 +284,7 @@ class row_climber final {
       evaluate<K - 1>(layout, work);
       machine_->template refine<S>(*state_, work.rows, true);
       for (std::size_t r = 0; r < work.rows.count; ++r) {
-        if (!improve(work, r, how) || kept.empty()) continue;
+        if (!work.improve(r, how) || kept.empty()) continue;
         float const* const alpha = work.parameters.alpha + r * work.parameters.width;
         kept[work.id[r]] = {work.best[r], {alpha, alpha + work.parameters.width}};
       }
@@ -332,7 +295,7 @@ class row_climber final {
       }
       if (step == how.steps) break;
       update<K - 1>(layout, work, how, step);
-      compact(work);
+      work.compact();
     }
     for (std::size_t i = 0; i < kept.size(); ++i) {
       auto const& s = state_->stage[K];
@@ -346,16 +309,43 @@ class row_climber final {
     rows_->release(mark);
   }
 
-  /// Parameters and splits of a task, to row r.
-  static void load(workspace& work, std::size_t r, form_task const& task) {
+  template <std::size_t K, class Use>
+  void split_row_chunk(coefficient_plan<Net> const& layout, std::span<form_task const> tasks, std::size_t splits,
+                       std::span<std::array<std::size_t, 2> const> those, Use& use) {
+    using S = stage<Net, K>;
+    auto const& s = state_->stage[K];
+    free_columns const& f = free_.stage[K];
+    std::size_t const mark = rows_->used();
+    auto work = carve(layout, K - 1, those.size(), splits, false);
     auto const& p = work.parameters;
-    std::copy_n(task.alpha, p.width, p.alpha + r * p.width);
-    p.split_count[r] = static_cast<index_t>(task.splits.size());
-    for (std::size_t q = 0; q < task.splits.size(); ++q) {
-      p.split_parameter[r * p.splits + q] = task.splits[q].parameter;
-      p.split_sign[r * p.splits + q] = task.splits[q].sign;
-      p.beta[r * p.splits + q] = task.beta == nullptr ? unset_beta : task.beta[q];
+    std::vector<float> slope(those.size()), shift(those.size());
+    for (std::size_t r = 0; r < those.size(); ++r) {
+      auto const [task, q] = those[r];
+      split const& one = tasks[task].splits[q];
+      std::size_t const at = one.parameter - f.offset;
+      bool const above = one.sign > 0;  // then -z <= 0
+      slope[r] = above ? -f.kink.upper_slope[at] : f.kink.lower_slope[at];
+      shift[r] = above ? -f.kink.upper_shift[at] : f.kink.lower_shift[at];
+      work.rows.box[r] = 0;
+      work.rows.index[r] = s.live[f.column[at]];
+      work.rows.sign[r] = slope[r] > 0 ? 1.0f : -1.0f;
+      start(p.alpha + r * p.width, K - 1);
+      work.load_splits(r, tasks[task].splits);
+      std::fill_n(p.beta + r * p.splits, p.splits, 0.0f);
     }
+    machine_->template seed_neurons<S>(*state_, work.rows, work.a);
+    evaluate<K - 1>(layout, work);
+    auto const& input = state_->stage[0];
+    for (std::size_t r = 0; r < those.size(); ++r) {
+      double const scale = std::fabs(slope[r]);
+      if (!(scale > 0)) continue;
+      row_view<Net> const view{state_, &free_, &work.a, r};
+      double rest = work.rows.bound[r] - work.rows.sign[r] * s.origin[work.rows.index[r]] + shift[r] / scale;
+      float const* const a = view.coefficients(0);
+      for (std::size_t c = 0; c < input.live_count; ++c) rest += static_cast<double>(std::fabs(a[c])) * input.reach[c];
+      use(those[r][0], those[r][1], view, rest, scale);
+    }
+    rows_->release(mark);
   }
 
   template <class Ended>
@@ -364,7 +354,7 @@ class row_climber final {
     std::size_t const mark = rows_->used();
     auto work = carve(layout, last, tasks.size(), splits, how.steps > 0);
     auto const& p = work.parameters;
-    for (std::size_t r = 0; r < tasks.size(); ++r) load(work, r, tasks[r]);
+    for (std::size_t r = 0; r < tasks.size(); ++r) work.load(r, tasks[r]);
     std::vector<row_form> forms;
     for (std::size_t step = 0; machine_->any(work.rows.count > 0, end_); ++step) {
       forms.clear();
@@ -375,7 +365,7 @@ class row_climber final {
       bool going = false;
       for (std::size_t r = 0; r < work.rows.count; ++r) {
         auto& task = tasks[work.id[r]];
-        if (improve(work, r, how)) {
+        if (work.improve(r, how)) {
           // +infinity can only come from overflow under `Nearest`
           if (work.best[r] < std::numeric_limits<double>::infinity()) task.bound = std::max(task.bound, work.best[r]);
           if (how.steps > 0) {
@@ -389,7 +379,7 @@ class row_climber final {
       }
       if (!machine_->any(going, end_)) break;
       update<last>(layout, work, how, step);
-      compact(work);
+      work.compact();
     }
     rows_->release(mark);
   }

@@ -7,45 +7,30 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstddef>
 #include <limits>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include <hull/core/deadline.hpp>
 #include <hull/propagate/propagation.hpp>
 #include <hull/search/attack.hpp>
+#include <hull/search/branch_bounder.hpp>
+#include <hull/search/branch_options.hpp>
 #include <hull/search/branch_recorder.hpp>
 #include <hull/search/frontier.hpp>
 #include <hull/search/problem.hpp>
-#include <hull/search/split.hpp>
+#include <hull/search/stopwatch.hpp>
 #include <hull/search/verdict.hpp>
 
 namespace hull {
-
-/// What a search over one box came to.
-enum class search_end { refuted, counterexample, gave_up };
-
-/// Settings that the command line does not offer.
-struct branch_options final {
-  std::size_t batch = 64;  // domains split in one round
-  ascent root{.steps = 20, .alpha_rate = 0.1, .beta_rate = 0, .decay = 0.98, .patience = 10};
-  // large steps that shrink fast: a warm start is left at once, and found again
-  ascent child{.steps = 20, .alpha_rate = 0.1, .beta_rate = 0.05, .decay = 0.8, .patience = 20};
-  ascent leaf{
-      .steps = 300, .alpha_rate = 0.05, .beta_rate = 0.05, .decay = 0.985, .patience = 100};  // nothing to split
-  std::size_t corners = 32;  // minimisers attacked at a time, in rounds 1, 2, 4, ... and every 64th
-  std::size_t corner_steps = 12;
-};
 
 /// `M` bounds, `A` attacks. Borrows everything.
 template <Network Net, class M, class A>
 class branch_and_bound final {
  public:
-  static constexpr std::size_t each = domain_store::candidates / 2;
-
   branch_and_bound(M& machine, A& attacker, problem const& asked, specification const& spec,
                    verify_options const& options, confirm_function const& confirm, deadline const& end,
                    branch_options const& how = {})
@@ -58,7 +43,8 @@ class branch_and_bound final {
         confirm_(&confirm),
         end_(end),
         how_(how),
-        proof_(options.proof) {
+        proof_(options.proof),
+        bounder_(all_, asked, proof_) {
     all_.intersect_hidden(options.intersect_hidden);
     all_.stop_at(end_);
     if (proof_.wanted()) {
@@ -67,71 +53,140 @@ class branch_and_bound final {
       });
     }
   }
+  branch_and_bound(branch_and_bound const&) = delete;  // its parts know each other
+  branch_and_bound& operator=(branch_and_bound const&) = delete;
 
   /// Settles `open`, disjuncts over one box; those that are refuted leave the list. Throws deadline_passed.
   /// The same seed visits the same domains. `attack_open(open)` runs on what the root leaves open; true ends the
   /// search.
   template <class Attack>
   search_end run(std::vector<std::size_t>& open, verify_report& report, Attack&& attack_open) {
-    box_ = asked_->boxes[asked_->disjunct_box[open.front()]];
+    auto const& whole = *asked_->boxes[asked_->disjunct_box[open.front()]];
     report.planned_bytes = std::max(report.planned_bytes, all_.plan(1, hidden_bounds::alpha_crown) + frontier_bytes());
     struct facts {  // also when the deadline passes
       branch_and_bound* self;
       verify_report* report;
-      std::size_t frontier = 0;
-      ~facts() { report->peak_bytes = std::max(report->peak_bytes, self->machine_->memory().peak() + frontier); }
-    } facts{this, &report};
-    all_.run({&box_, 1}, hidden_bounds::alpha_crown, how_.root);
-    proof_.begin(all_.state(), all_.climber().free());
-    ++report.domains;
-    climb_root(open, report);
-    if (open.empty()) return search_end::refuted;
-    if (attack_open(open)) return search_end::counterexample;
-
-    std::size_t tracks = 1;
-    for (auto const& rows : rows_) tracks = std::max(tracks, rows.size());
-    frontier queue(tracks, all_.climber().width(), frontier_bytes());
-    open_roots(open, queue);
-    proved_.assign(open.size(), std::numeric_limits<double>::infinity());
-    // parameters of a round's children, which are beside the frontier
-    std::size_t const round = 4 * tracks * (all_.climber().width() + 1) * sizeof(float);
-    std::size_t const batch = std::clamp<std::size_t>(frontier_bytes() / 4 / round, 1, how_.batch);
-    std::vector<index_t> unresolved;  // targets with a domain that could not be settled
-    for (std::size_t round_number = 1; queue.size() > 0; ++round_number) {
-      end_.check();
-      collect_corners_ = (round_number & (round_number - 1)) == 0 || round_number % 64 == 0;
-      auto const taken = queue.take(batch);
-      if (attack_corners(report)) return search_end::counterexample;
-      std::vector<index_t> leaves, parents, parameters;
-      choose(queue, taken, leaves, parents, parameters);
-      bound_children(queue, parents, parameters, report);
-      settle_leaves(queue, leaves, unresolved);
-      for (index_t const target : unresolved) queue.abandon(target);
-      facts.frontier = queue.peak_bytes() + batch * round;
-    }
-    if (attack_corners(report)) return search_end::counterexample;
-    std::vector<std::size_t> left;
-    for (std::size_t t = 0; t < open.size(); ++t) {
-      bool const settled = std::find(unresolved.begin(), unresolved.end(), t) == unresolved.end();
-      // the constraint of a disjunct with one alone has been proved in every leaf
-      if (settled && rows_[t].size() == 1 && asked_->first_row[open[t] + 1] - asked_->first_row[open[t]] == 1) {
-        double& margin = report.margins[rows_[t].front()];
-        margin = std::max(margin, proved_[t]);
+      double seconds;
+      ~facts() {
+        report->peak_bytes = std::max(report->peak_bytes, self->machine_->memory().peak() + self->frontier_peak_);
+        report->kernel_seconds += self->bounder_.seconds() - seconds;
       }
+    } facts{this, &report, bounder_.seconds()};
+    frontier_peak_ = 0;
+    auto const inputs = std::count_if(whole.begin(), whole.end(), [](input_range x) { return x.lower < x.upper; });
+    cuts_ = !how_.roots_only && static_cast<std::size_t>(inputs) <= how_.cut_inputs;
+    std::vector<box_part> parts;
+    parts.push_back({whole, open, std::vector<std::uint32_t>(open.size(), proof_tree::root)});
+    std::vector<std::size_t> left;
+    for (bool first = true; !parts.empty(); first = false) {
+      box_part part = std::move(parts.back());
+      parts.pop_back();
+      bool const found = search(
+          part, report,
+          [&](std::vector<std::size_t> const& those) {
+            return first && attack_open(those);  // it is about the whole box
+          },
+          first);
+      if (found) return search_end::counterexample;
+      if (!part.open.empty() && !cut(part, whole, parts)) left.insert(left.end(), part.open.begin(), part.open.end());
     }
-    for (index_t const t : unresolved) left.push_back(open[t]);
     std::sort(left.begin(), left.end());
     left.erase(std::unique(left.begin(), left.end()), left.end());
     open = left;
-    return unresolved.empty() ? search_end::refuted : search_end::gave_up;
+    return open.empty() ? search_end::refuted : search_end::gave_up;
   }
 
  private:
-  using candidate_list = std::array<index_t, domain_store::candidates>;
-  static candidate_list no_candidates() {
-    candidate_list none;
-    none.fill(domain_store::none);
-    return none;
+  /// A part of the box, and the disjuncts that are open there.
+  struct box_part final {
+    std::vector<input_range> box;
+    std::vector<std::size_t> open;      // [target]
+    std::vector<std::uint32_t> places;  // [target] in the proofs
+    std::size_t depth = 0;              // number of cuts
+  };
+  /// A disjunct that the root leaves open.
+  struct root_target final {
+    std::vector<std::size_t> rows;  // [track] number in the problem, the nearest to a proof first
+    std::vector<double> bound;      // [track]
+    std::vector<float> alpha;       // [track, width]
+    candidate_list candidate = no_candidates();
+  };
+
+  /// One tree of domains. Refuted disjuncts leave the part. True if a counterexample was confirmed.
+  template <class Attack>
+  bool search(box_part& part, verify_report& report, Attack&& attack_open, bool first) {
+    box_view const box = &part.box;
+    all_.run({&box, 1}, hidden_bounds::alpha_crown, how_.root);
+    if (first) proof_.begin(all_.state(), all_.climber().free());
+    if (!first) proof_.again(all_.state(), all_.climber().free());
+    ++report.domains;
+    auto roots = climb_root(part, first, report);
+    auto& open = part.open;
+    if (open.empty() || how_.roots_only) return false;
+    if (attack_open(open)) return true;
+    detail::stopwatch const watch(report.tree_seconds);
+
+    std::vector<std::vector<std::size_t>> rows;
+    std::size_t tracks = 1;
+    for (auto const& root : roots) {
+      tracks = std::max(tracks, root.rows.size());
+      rows.push_back(root.rows);
+    }
+    bounder_.begin(box, std::move(rows));
+    frontier queue(tracks, all_.climber().width(), frontier_bytes());
+    open_roots(part, roots, queue);
+    // parameters of a round's children, which are beside the frontier
+    std::size_t const round = 4 * tracks * (all_.climber().width() + 1) * sizeof(float);
+    std::size_t const batch = std::clamp<std::size_t>(frontier_bytes() / 4 / round, 1, how_.batch);
+    std::size_t const most = cuts_ && part.depth < how_.most_cuts ? report.domains + how_.cut_after : ~std::size_t{0};
+    std::vector<char> unresolved(open.size(), 0);  // [target] has a domain that could not be settled
+    for (std::size_t number = 1; queue.size() > 0 && report.domains < most; ++number) {
+      end_.check();
+      bool const corners = (number & (number - 1)) == 0 || number % 64 == 0;
+      auto const taken = queue.take(batch);
+      if (attack_corners(report)) return true;
+      std::vector<index_t> leaves, parents, parameters;
+      bounder_.choose(queue, taken, leaves, parents, parameters);
+      bound_children(queue, parents, parameters, corners ? how_.corners : 0, report);
+      settle_leaves(queue, leaves, unresolved);
+      for (index_t t = 0; t < open.size(); ++t) {
+        if (unresolved[t]) queue.abandon(t);
+      }
+      frontier_peak_ = std::max(frontier_peak_, queue.peak_bytes() + batch * round);
+    }
+    if (attack_corners(report)) return true;
+    for (index_t const slot : queue.open()) unresolved[queue.store().target[slot]] = 1;
+    finish(part, unresolved, first, report);
+    return false;
+  }
+
+  /// Both halves of a part take its place, cut where it is widest compared to the whole box. False if that is not
+  /// worth it.
+  bool cut(box_part const& part, std::vector<input_range> const& whole, std::vector<box_part>& parts) {
+    if (!cuts_ || part.depth >= how_.most_cuts) return false;
+    std::size_t coordinate = 0;
+    double widest = 0;
+    for (std::size_t i = 0; i < whole.size(); ++i) {
+      double const all = whole[i].upper - whole[i].lower, here = part.box[i].upper - part.box[i].lower;
+      if (all > 0 && here / all > widest) {
+        widest = here / all;
+        coordinate = i;
+      }
+    }
+    auto const& x = part.box[coordinate];
+    double const plane = 0.5 * (x.lower + x.upper);
+    if (!(x.lower < plane && plane < x.upper)) return false;
+    box_part low = part;
+    ++low.depth;
+    box_part high = low;
+    low.box[coordinate].upper = high.box[coordinate].lower = plane;
+    for (std::size_t t = 0; t < part.open.size(); ++t) {
+      low.places[t] = proof_.cut(part.open[t], part.places[t], coordinate, plane);
+      high.places[t] = low.places[t] + 1;
+    }
+    parts.push_back(std::move(high));
+    parts.push_back(std::move(low));
+    return true;
   }
 
   [[nodiscard]] static std::size_t fixed_bytes() { return network_state<Net>::bytes(1) + free_state<Net>::bytes(); }
@@ -144,308 +199,136 @@ class branch_and_bound final {
     return options_->memory_budget > plan ? options_->memory_budget - plan : 0;
   }
 
-  [[nodiscard]] problem_row const& row(std::size_t number) const { return asked_->rows[number]; }
-
-  /// A row may end as soon as its constraint is refuted.
-  [[nodiscard]] static double goal(linear_constraint const& form) {
-    return form.strict ? -std::numeric_limits<double>::denorm_min() : 0.0;
-  }
-
   /// Rows of all open disjuncts at the root. Refuted disjuncts leave; for the others, up to most_tracks rows are kept.
-  void climb_root(std::vector<std::size_t>& open, verify_report& report) {
+  [[nodiscard]] std::vector<root_target> climb_root(box_part& part, bool whole, verify_report& report) {
     static constexpr std::size_t most_tracks = 3;
     std::size_t const width = all_.climber().width();
-    root_alpha_.assign(width, 0);
-    all_.climber().start(root_alpha_.data());
-    rows_.clear();
-    std::vector<std::size_t> still;
-    tracks_.clear();
-    for (std::size_t const d : open) {
-      std::size_t const first = asked_->first_row[d], count = asked_->first_row[d + 1] - first;
+    std::vector<float> start(width);
+    all_.climber().start(start.data());
+    std::vector<root_target> roots;
+    std::size_t still = 0;
+    for (std::size_t t = 0; t < part.open.size(); ++t) {
+      std::size_t const d = part.open[t], first = asked_->first_row[d], count = asked_->first_row[d + 1] - first;
       std::vector<float> alphas(count * width);
       std::vector<form_task> tasks(count);
       std::vector<candidate_list> found(count);
       for (std::size_t i = 0; i < count; ++i) {
-        tasks[i] = {row(first + i).form, {}, alphas.data() + i * width, nullptr, goal(*row(first + i).form)};
-        std::copy(root_alpha_.begin(), root_alpha_.end(), tasks[i].alpha);
+        auto const& form = *asked_->rows[first + i].form;
+        tasks[i] = {&form, {}, alphas.data() + i * width, nullptr, bounder_.goal(form)};
+        std::copy(start.begin(), start.end(), tasks[i].alpha);
       }
       all_.climber().climb(tasks, how_.root,
-                           [&](std::size_t i, row_view<Net> const& view) { note(view, {}, found[i]); });
+                           [&](std::size_t i, row_view<Net> const& view) { bounder_.note(view, {}, found[i]); });
       bool refuted = false;
       std::vector<std::size_t> order(count);
       for (std::size_t i = 0; i < count; ++i) {
         order[i] = i;
-        report.margins[first + i] = std::max(report.margins[first + i], tasks[i].bound);
+        if (whole) report.margins[first + i] = std::max(report.margins[first + i], tasks[i].bound);
         if (!refuted && refutes(tasks[i].bound, *tasks[i].form)) {
           refuted = true;
-          proof_.root(d, i, {tasks[i].alpha, width});
+          proof_.root(d, part.places[t], i, {tasks[i].alpha, width});
         }
       }
       if (refuted) continue;
-      still.push_back(d);
+      part.open[still] = d;
+      part.places[still++] = part.places[t];
       std::stable_sort(order.begin(), order.end(),
                        [&](std::size_t a, std::size_t b) { return tasks[a].bound > tasks[b].bound; });
       order.resize(std::min(order.size(), most_tracks));
-      target_tracks target;
-      rows_.emplace_back();
+      root_target& target = roots.emplace_back();
       for (std::size_t const i : order) {
-        rows_.back().push_back(first + i);
+        target.rows.push_back(first + i);
         target.bound.push_back(tasks[i].bound);
         target.alpha.insert(target.alpha.end(), tasks[i].alpha, tasks[i].alpha + width);
       }
       if (!order.empty()) target.candidate = found[order.front()];
-      tracks_.push_back(std::move(target));
     }
-    open = still;
+    part.open.resize(still);
+    part.places.resize(still);
+    return roots;
   }
 
-  void open_roots(std::vector<std::size_t> const& open, frontier& queue) {
-    proof_.open(open);
-    for (std::size_t t = 0; t < open.size(); ++t) {
-      auto& store = queue.store();
-      index_t const slot = store.add();
-      store.node[slot] = split_tree::root;
-      store.target[slot] = static_cast<index_t>(t);
-      store.depth[slot] = store.critical[slot] = 0;
-      auto const& target = tracks_[t];
-      store.worst[slot] = target.bound.empty() ? -std::numeric_limits<double>::infinity() : target.bound.front();
-      std::copy(target.bound.begin(), target.bound.end(), store.bound.begin() + offset(store, slot));
-      std::copy(target.candidate.begin(), target.candidate.end(), store.candidate.begin() + candidate_offset(slot));
-      std::vector<float> alpha(store.tracks() * store.width());
-      std::copy(target.alpha.begin(), target.alpha.end(), alpha.begin());
+  void open_roots(box_part const& part, std::vector<root_target> const& roots, frontier& queue) {
+    proof_.open(part.open, part.places);
+    for (std::size_t t = 0; t < roots.size(); ++t) {
+      std::size_t const tracks = queue.store().tracks();
+      std::vector<double> bound(tracks, -std::numeric_limits<double>::infinity());
+      std::copy(roots[t].bound.begin(), roots[t].bound.end(), bound.begin());
+      std::vector<float> alpha(tracks * queue.store().width());
+      std::copy(roots[t].alpha.begin(), roots[t].alpha.end(), alpha.begin());
+      index_t const slot =
+          queue.store().add(split_tree::root, static_cast<index_t>(t), 0, 0, bound, roots[t].candidate);
       queue.push(slot, alpha, {});
     }
   }
 
-  static std::ptrdiff_t offset(domain_store const& store, index_t slot) {
-    return static_cast<std::ptrdiff_t>(slot * store.tracks());
-  }
-  static std::ptrdiff_t candidate_offset(index_t slot) {
-    return static_cast<std::ptrdiff_t>(slot * domain_store::candidates);
-  }
-
-  /// Candidates of a row, `none` behind the last.
-  void note(row_view<Net> const& view, std::span<split const> splits, candidate_list& found) const {
-    found = no_candidates();
-    static_cast<void>(find_candidates<each, Net>(view, splits, found));
-  }
-
-  /// kFSB: bounds both children of every candidate on the critical row, without optimising, and takes the candidate
-  /// whose worse child is best. Domains without candidates are leaves.
-  void choose(frontier& queue, std::vector<index_t> const& taken, std::vector<index_t>& leaves,
-              std::vector<index_t>& parents, std::vector<index_t>& parameters) {
+  void open_domain(frontier& queue, domain_request const& request, bounded_domain const& one) {
     auto& store = queue.store();
-    std::size_t const width = store.width();
-    std::vector<float> alpha(taken.size() * width);
-    std::vector<std::vector<split>> splits;
-    std::vector<std::vector<float>> betas;
-    struct trial {
-      std::size_t domain;
-      index_t parameter;
-      float const* alpha;
-    };
-    std::vector<trial> trials;
-    for (std::size_t d = 0; d < taken.size(); ++d) {
-      index_t const slot = taken[d];
-      auto const* const found = store.candidate.data() + candidate_offset(slot);
-      if (found[0] == domain_store::none) {
-        leaves.push_back(slot);
-        continue;
-      }
-      store.recall(slot, store.critical[slot], root_alpha_, alpha.data() + d * width);
-      for (std::size_t i = 0; i < domain_store::candidates && found[i] != domain_store::none; ++i) {
-        trials.push_back({d, found[i], alpha.data() + d * width});
-        for (float const sign : {1.0f, -1.0f}) {
-          queue.tree().path(store.node[slot], splits.emplace_back());
-          auto& beta = betas.emplace_back();
-          for (std::size_t q = 0; q < splits.back().size(); ++q)
-            beta.push_back(store.beta(slot, store.critical[slot], q));
-          beta.push_back(unset_beta);
-          splits.back().push_back({found[i], sign});
-        }
-      }
-    }
-    std::vector<form_task> tasks(2 * trials.size());
-    for (std::size_t i = 0; i < tasks.size(); ++i) {
-      index_t const slot = taken[trials[i / 2].domain];
-      auto const* form = row(rows_[store.target[slot]][store.critical[slot]]).form;
-      // evaluation alone writes to neither
-      tasks[i] = {form, splits[i], const_cast<float*>(trials[i / 2].alpha), betas[i].data(), goal(*form)};
-    }
-    all_.climber().climb(tasks, ascent{.steps = 0}, [](std::size_t, row_view<Net> const&) {});
-    for (std::size_t i = 0; i < trials.size();) {
-      std::size_t const d = trials[i].domain;
-      double const before = queue.store().worst[taken[d]];
-      index_t best = trials[i].parameter;
-      double best_gain = -1;
-      for (; i < trials.size() && trials[i].domain == d; ++i) {
-        // a child that is proved is as good as it gets; the product wants progress in both
-        double const least = 1e-4 * std::fabs(before);
-        double const a = std::max(std::min(tasks[2 * i].bound, 0.0) - before, least);
-        double const b = std::max(std::min(tasks[2 * i + 1].bound, 0.0) - before, least);
-        if (a * b > best_gain) {
-          best = trials[i].parameter;
-          best_gain = a * b;
-        }
-      }
-      parents.push_back(taken[d]);
-      parameters.push_back(best);
-    }
+    index_t const slot =
+        store.add(request.node, store.target[request.from], one.splits.size(), one.critical, one.bound, one.candidate);
+    queue.push(slot, one.alpha, one.beta);
   }
 
   /// Bounds both children of every parent on all tracks; the open ones go to the queue, the parents' slots are freed.
   void bound_children(frontier& queue, std::vector<index_t> const& parents, std::vector<index_t> const& parameters,
-                      verify_report& report) {
-    std::vector<domain_request> requests;
+                      std::size_t corners, verify_report& report) {
+    std::vector<domain_request> shallow, deep;
     for (std::size_t i = 0; i < parents.size(); ++i) {
-      for (float const sign : {1.0f, -1.0f}) {
-        index_t const node = queue.tree().add(queue.store().node[parents[i]], {parameters[i], sign});
-        requests.push_back({parents[i], node});
-      }
-      proof_.split(queue.store().target[parents[i]], queue.store().node[parents[i]], requests[2 * i].node,
-                   requests[2 * i + 1].node, parameters[i]);
+      auto& requests = queue.store().depth[parents[i]] < how_.deep_from ? shallow : deep;
+      index_t const above = queue.tree().add(queue.store().node[parents[i]], {parameters[i], 1.0f});
+      index_t const below = queue.tree().add(queue.store().node[parents[i]], {parameters[i], -1.0f});
+      requests.push_back({parents[i], above});
+      requests.push_back({parents[i], below});
+      proof_.split(queue.store().target[parents[i]], queue.store().node[parents[i]], above, below, parameters[i]);
     }
-    report.domains += requests.size();
-    bound_domains(queue, requests, how_.child, [&](std::size_t i, settled_domain& one) {
-      if (one.refuted) return;
-      open_domain(queue, requests[i], one);
-    });
+    report.domains += 2 * parents.size();
+    for (auto const& [requests, how] : {std::pair{&shallow, &how_.child}, std::pair{&deep, &how_.deep}}) {
+      bounder_.bound(queue, *requests, *how, corners, [&](std::size_t i, bounded_domain& one) {
+        if (!one.refuted) open_domain(queue, (*requests)[i], one);
+      });
+    }
     for (index_t const slot : parents) queue.store().remove(slot);
   }
 
-  /// Domains in which no split is left that matters: the multipliers have to do it, with more steps. If those do not
-  /// settle it either, and open no new candidates, the disjunct stays unsettled.
-  void settle_leaves(frontier& queue, std::vector<index_t> const& leaves, std::vector<index_t>& unresolved) {
-    std::vector<domain_request> requests;
-    for (index_t const slot : leaves) requests.push_back({slot, queue.store().node[slot]});
-    bound_domains(queue, requests, how_.leaf, [&](std::size_t i, settled_domain& one) {
-      if (one.refuted) return;
-      if (one.candidate[0] == domain_store::none) {
-        unresolved.push_back(queue.store().target[requests[i].from]);
-      } else {
-        open_domain(queue, requests[i], one);
-      }
-    });
-    for (index_t const slot : leaves) queue.store().remove(slot);
-  }
-
-  struct target_tracks final {
-    std::vector<double> bound;  // [track]
-    std::vector<float> alpha;   // [track, width]
-    candidate_list candidate = no_candidates();
-  };
-  struct domain_request final {
-    index_t from;  // slot that gives target, bounds and parameters to start with
-    index_t node;  // splits of the domain
-  };
-  struct settled_domain final {
-    bool refuted = false;
-    std::size_t critical = 0;
-    std::vector<double> bound;  // [track]
-    std::vector<float> alpha;   // [track, width]
-    std::vector<float> beta;    // [track, splits]
-    std::vector<split> splits;
-    candidate_list candidate = no_candidates();
-  };
-
-  void open_domain(frontier& queue, domain_request const& request, settled_domain const& one) {
-    auto& store = queue.store();
-    index_t const slot = store.add();
-    store.node[slot] = request.node;
-    store.target[slot] = store.target[request.from];
-    store.depth[slot] = static_cast<index_t>(one.splits.size());
-    store.critical[slot] = static_cast<index_t>(one.critical);
-    store.worst[slot] = one.bound[one.critical];
-    std::copy(one.bound.begin(), one.bound.end(), store.bound.begin() + offset(store, slot));
-    std::copy(one.candidate.begin(), one.candidate.end(), store.candidate.begin() + candidate_offset(slot));
-    queue.push(slot, one.alpha, one.beta);
-  }
-
-  /// Optimises all tracks of the domains; `use(number, result)` sees each.
-  template <class Use>
-  void bound_domains(frontier& queue, std::vector<domain_request> const& requests, ascent const& how, Use&& use) {
-    if (requests.empty()) return;
-    auto& store = queue.store();
-    std::size_t const width = store.width();
-    std::vector<settled_domain> results(requests.size());
-    std::vector<form_task> tasks;
-    std::vector<std::array<std::size_t, 2>> who;  // request and track of each task
-    std::vector<candidate_list> found;
-    for (std::size_t i = 0; i < requests.size(); ++i) {
-      auto& one = results[i];
-      index_t const from = requests[i].from;
-      auto const& rows = rows_[store.target[from]];
-      queue.tree().path(requests[i].node, one.splits);
-      one.alpha.resize(store.tracks() * width);
-      one.beta.assign(store.tracks() * one.splits.size(), unset_beta);
-      one.bound.assign(store.tracks(), -std::numeric_limits<double>::infinity());
-      for (std::size_t t = 0; t < rows.size(); ++t) {
-        float* const alpha = one.alpha.data() + t * width;
-        float* const beta = one.beta.data() + t * one.splits.size();
-        store.recall(from, t, root_alpha_, alpha);
-        for (std::size_t q = 0; q < store.depth[from]; ++q) beta[q] = store.beta(from, t, q);
-        auto const* form = row(rows[t]).form;
-        // what holds in the parent holds here
-        tasks.push_back({form, one.splits, alpha, beta, goal(*form), store.bound[from * store.tracks() + t]});
-        who.push_back({i, t});
-      }
+  /// Domains without candidates. If their multipliers do not settle them and open no new candidates, the disjunct stays
+  /// unsettled.
+  void settle_leaves(frontier& queue, std::vector<index_t> const& leaves, std::vector<char>& unresolved) {
+    for (index_t const slot : leaves) {
+      domain_request const request{slot, queue.store().node[slot]};
+      auto const one = bounder_.settle(queue, request, how_.leaf, frontier_bytes() / 4);
+      if (!one.refuted && one.candidate[0] == domain_store::none) unresolved[queue.store().target[slot]] = 1;
+      if (!one.refuted && one.candidate[0] != domain_store::none) open_domain(queue, request, one);
+      queue.store().remove(slot);
     }
-    found.assign(tasks.size(), no_candidates());
-    all_.climber().climb(tasks, how, [&](std::size_t number, row_view<Net> const& view) {
-      if (refutes(tasks[number].bound, *tasks[number].form)) return;
-      note(view, tasks[number].splits, found[number]);
-      if (collect_corners_ && corners_.size() < how_.corners)
-        note_corner(view, rows_[store.target[requests[who[number][0]].from]][who[number][1]]);
-    });
-    for (std::size_t number = 0; number < tasks.size(); ++number) {
-      auto& one = results[who[number][0]];
-      std::size_t const t = who[number][1];
-      one.bound[t] = tasks[number].bound;
-      if (refutes(tasks[number].bound, *tasks[number].form)) {
-        one.refuted = true;
-        auto const& request = requests[who[number][0]];
-        std::size_t const target = store.target[request.from], row_number = rows_[target][t];
-        proof_.leaf(target, request.node, row_number - asked_->first_row[row(row_number).disjunct],
-                    {tasks[number].alpha, width}, {tasks[number].beta, one.splits.size()});
-        double& least = proved_[store.target[requests[who[number][0]].from]];
-        least = std::min(least, tasks[number].bound);
-      }
-      if (t == 0 || one.bound[t] > one.bound[one.critical]) {
-        one.critical = t;
-        one.candidate = found[number];
-      }
-    }
-    for (std::size_t i = 0; i < requests.size(); ++i) use(i, results[i]);
-  }
-
-  /// The corner of the box at which the relaxation of a row is least: a good place to begin an attack.
-  void note_corner(row_view<Net> const& view, std::size_t number) {
-    auto const& input = view.state->stage[0];
-    float const* const a = view.coefficients(0);
-    attack_point point{row(number).disjunct, *box_};
-    for (std::size_t i = 0; i < input.size; ++i) {
-      index_t const slot = input.slot[i];
-      input_range& x = point.at[i];
-      if (slot != stage_state::dead && a[slot] > 0) {
-        x.upper = x.lower;
-      } else if (slot != stage_state::dead && a[slot] < 0) {
-        x.lower = x.upper;
-      } else {
-        x.lower = x.upper = std::clamp(0.5 * (x.lower + x.upper), x.lower, x.upper);
-      }
-    }
-    corners_.push_back(std::move(point));
   }
 
   /// True if a counterexample was confirmed; it is in the report then.
   bool attack_corners(verify_report& report) {
-    if (corners_.empty()) return false;
-    auto found = search_.search_from(*spec_, std::move(corners_), how_.corner_steps, *confirm_, end_);
-    corners_.clear();
+    auto corners = bounder_.take_corners();
+    if (corners.empty()) return false;
+    auto found = search_.search_from(*spec_, std::move(corners), how_.corner_steps, *confirm_, end_);
     if (found.empty()) return false;
     report.answer = verdict::sat;
     report.counterexample = std::move(found);
     return true;
+  }
+
+  /// Refuted disjuncts leave the part.
+  void finish(box_part& part, std::vector<char> const& unresolved, bool whole, verify_report& report) {
+    std::size_t still = 0;
+    for (std::size_t t = 0; t < part.open.size(); ++t) {
+      std::size_t const d = part.open[t];
+      if (unresolved[t]) {
+        part.open[still] = d;
+        part.places[still++] = part.places[t];
+      } else if (whole && asked_->first_row[d + 1] - asked_->first_row[d] == 1) {
+        // the constraint of a disjunct with one alone has been proved in every leaf
+        double& margin = report.margins[bounder_.rows()[t].front()];
+        margin = std::max(margin, bounder_.proved(t));
+      }
+    }
+    part.open.resize(still);
+    part.places.resize(still);
   }
 
   propagation<Net, M> all_;
@@ -457,15 +340,10 @@ class branch_and_bound final {
   confirm_function const* confirm_;
   deadline end_;
   branch_options how_;
-
-  box_view box_ = nullptr;
-  std::vector<float> root_alpha_;               // CROWN's parameters
-  std::vector<std::vector<std::size_t>> rows_;  // [target][track] number of the row in the problem
-  std::vector<target_tracks> tracks_;           // [target] at the root
-  std::vector<double> proved_;                  // [target] least bound of the domains that were closed
-  bool collect_corners_ = false;
-  std::vector<attack_point> corners_;
+  bool cuts_ = false;              // the box has few coordinates
+  std::size_t frontier_peak_ = 0;  // bytes
   branch_recorder<Net> proof_;
+  branch_bounder<Net, M> bounder_;
 };
 
 }  // namespace hull

@@ -15,12 +15,15 @@
 #include <hull/propagate/free.hpp>
 #include <hull/propagate/state.hpp>
 #include <hull/search/certificate.hpp>
+#include <hull/search/domain.hpp>
 
 namespace hull {
 
 /// Without a certificate every call does nothing. Order of calls for a box: bounded(row) for hidden rows that were
-/// optimised, begin(), root() for disjuncts refuted there, open(), then split() and leaf() as the search goes on.
+/// optimised, begin(), root() for disjuncts refuted there, open(), then split() and leaf() as the search goes on; then
+/// cut() if the search begins again on both halves of the box, and the same for each half with again() for begin().
 /// Targets are disjuncts that stay open at the root; nodes are those of the search's split_tree, whose root is 0.
+/// Places are nodes of a disjunct's proof_tree where a box begins.
 template <Network Net>
 class branch_recorder final {
  public:
@@ -35,34 +38,52 @@ class branch_recorder final {
 
   void begin(network_state<Net> const& state, free_state<Net> const& free) {
     if (!wanted()) return;
-    hints_.parameters.clear();
-    for_each_stage<1, stage_count<Net>>([&]<std::size_t K> {
-      free_columns const& f = free.stage[K];
-      for (std::size_t i = 0; i < f.count; ++i) {
-        hints_.parameters.push_back({kink_of<K>(), static_cast<std::uint32_t>(state.stage[K].live[f.column[i]])});
-      }
-    });
+    hints_.parameters = kinks(state, free);
     proof_->hints.push_back(std::exchange(hints_, {}));
+    known_.clear();
     targets_.clear();
-    leaf_.clear();
   }
 
-  void root(std::size_t disjunct, std::size_t constraint, std::span<float const> alpha) {
+  /// The same for a part of that box. It keeps the hints: its own rows are not noted, its slopes are renumbered.
+  void again(network_state<Net> const& state, free_state<Net> const& free) {
     if (!wanted()) return;
-    own(disjunct).tree.refute(proof_tree::root, constraint, alpha);
+    hints_ = {};
+    auto const& all = proof_->hints.back().parameters;
+    known_.clear();
+    for (kink const& k : kinks(state, free)) {
+      known_.push_back(static_cast<std::size_t>(std::find(all.begin(), all.end(), k) - all.begin()));
+    }
+    targets_.clear();
   }
 
-  void open(std::span<std::size_t const> disjuncts) {
+  void root(std::size_t disjunct, std::uint32_t place, std::size_t constraint, std::span<float const> alpha) {
+    if (!wanted()) return;
+    own(disjunct).tree.refute(place, constraint, renumbered(alpha));
+  }
+
+  void open(std::span<std::size_t const> disjuncts, std::span<std::uint32_t const> places) {
     if (!wanted()) return;
     targets_.assign(disjuncts.begin(), disjuncts.end());
-    for (std::size_t const d : disjuncts) own(d);
+    places_.assign(places.begin(), places.end());
+    begun_.clear();
+    for (std::size_t const d : disjuncts) begun_.push_back(own(d).tree.nodes().size());
     leaf_.assign(1, proof_tree::root);
+  }
+
+  /// Cuts a box at a place and forgets what was found there. Returns the place of the half with x <= plane; the other
+  /// comes next.
+  std::uint32_t cut(std::size_t disjunct, std::uint32_t place, std::size_t coordinate, double plane) {
+    if (!wanted()) return proof_tree::root;
+    auto const target = std::find(targets_.begin(), targets_.end(), disjunct) - targets_.begin();
+    proof_tree& proof = own(disjunct).tree;
+    proof.forget(begun_[static_cast<std::size_t>(target)]);
+    return proof.split_input(place, coordinate, plane);
   }
 
   /// `first` and `second` are the children of `parent` with z >= 0 and with z <= 0.
   void split(std::size_t target, std::size_t parent, std::size_t first, std::size_t second, std::size_t parameter) {
     if (!wanted()) return;
-    std::uint32_t const children = tree(target).split_kink(leaf_[parent], proof_->hints.back().parameters[parameter]);
+    std::uint32_t const children = tree(target).split_kink(at(target, parent), split_[parameter]);
     leaf_.resize(std::max({leaf_.size(), first + 1, second + 1}));
     leaf_[first] = children;
     leaf_[second] = children + 1;
@@ -73,10 +94,36 @@ class branch_recorder final {
     if (!wanted()) return;
     std::vector<float> multipliers(beta.begin(), beta.end());
     for (float& b : multipliers) b = b > 0 && std::isfinite(b) ? b : 0;
-    tree(target).refute(leaf_[node], constraint, alpha, multipliers);
+    tree(target).refute(at(target, node), constraint, renumbered(alpha), multipliers);
   }
 
  private:
+  /// The kink of every parameter.
+  std::vector<kink> const& kinks(network_state<Net> const& state, free_state<Net> const& free) {
+    split_.clear();
+    for_each_stage<1, stage_count<Net>>([&]<std::size_t K> {
+      free_columns const& f = free.stage[K];
+      for (std::size_t i = 0; i < f.count; ++i) {
+        split_.push_back({kink_of<K>(), static_cast<std::uint32_t>(state.stage[K].live[f.column[i]])});
+      }
+    });
+    return split_;
+  }
+
+  /// Slopes in the order of the hints.
+  std::vector<float> renumbered(std::span<float const> alpha) const {
+    if (known_.empty()) return {alpha.begin(), alpha.end()};
+    std::vector<float> all(proof_->hints.back().parameters.size(), 0.0f);
+    for (std::size_t p = 0; p < alpha.size(); ++p) {
+      if (known_[p] < all.size()) all[known_[p]] = alpha[p];
+    }
+    return all;
+  }
+
+  [[nodiscard]] std::uint32_t at(std::size_t target, std::size_t node) const {
+    return node == split_tree::root ? places_[target] : leaf_[node];
+  }
+
   /// Node of the first kink in the tail of stage K.
   template <std::size_t K>
   static constexpr std::uint32_t kink_of() {
@@ -96,8 +143,12 @@ class branch_recorder final {
 
   certificate* proof_;
   proof_hints hints_;
-  std::vector<std::size_t> targets_;  // [target] disjunct
-  std::vector<std::uint32_t> leaf_;   // [node of the split tree] node of the target's proof
+  std::vector<kink> split_;            // [parameter]
+  std::vector<std::size_t> known_;     // [parameter] its number in the hints; empty: the same
+  std::vector<std::size_t> targets_;   // [target] disjunct
+  std::vector<std::uint32_t> places_;  // [target] where its box begins
+  std::vector<std::size_t> begun_;     // [target] nodes of its proof when it did
+  std::vector<std::uint32_t> leaf_;    // [node of the split tree] node of the target's proof
 };
 
 }  // namespace hull

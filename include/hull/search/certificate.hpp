@@ -64,6 +64,9 @@ class proof_tree final {
     leaf.beta.assign(beta.begin(), beta.end());
   }
 
+  /// Forgets the nodes from number `count` on. Nothing that stays may lead to them.
+  void forget(std::size_t count) { nodes_.resize(count); }
+
   [[nodiscard]] std::vector<proof_node> const& nodes() const { return nodes_; }
   [[nodiscard]] proof_node& node(std::uint32_t at) { return nodes_[at]; }
 

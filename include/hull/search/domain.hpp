@@ -47,23 +47,18 @@ class domain_store final {
 
   domain_store(std::size_t tracks, std::size_t width) : tracks_(tracks), width_(width) {}
 
-  /// A slot for a new domain. Its contents are not initialised.
-  [[nodiscard]] index_t add() {
-    if (!unused_.empty()) {
-      index_t const slot = unused_.back();
-      unused_.pop_back();
-      return slot;
-    }
-    auto const slot = static_cast<index_t>(node.size());
-    node.push_back(0);
-    target.push_back(0);
-    depth.push_back(0);
-    critical.push_back(0);
-    worst.push_back(0);
-    bound.resize(bound.size() + tracks_);
-    candidate.resize(candidate.size() + candidates);
-    alpha_.emplace_back();
-    beta_.emplace_back();
+  /// A new domain: node in the split tree, number of the disjunct, number of splits, the track nearest to a proof,
+  /// bounds [track], candidates. Returns its slot.
+  [[nodiscard]] index_t add(index_t at, index_t disjunct, std::size_t splits, std::size_t nearest,
+                            std::span<double const> bounds, std::span<index_t const> next) {
+    index_t const slot = unused();
+    node[slot] = at;
+    target[slot] = disjunct;
+    depth[slot] = static_cast<index_t>(splits);
+    critical[slot] = static_cast<index_t>(nearest);
+    worst[slot] = bounds[nearest];
+    std::copy(bounds.begin(), bounds.end(), bound.data() + slot * tracks_);
+    std::copy(next.begin(), next.end(), candidate.data() + slot * candidates);
     return slot;
   }
 
@@ -121,6 +116,23 @@ class domain_store final {
   std::vector<index_t> candidate;  // [slot, candidates] parameters, `none` behind the last
 
  private:
+  /// A slot whose contents are not initialised.
+  [[nodiscard]] index_t unused() {
+    if (!unused_.empty()) {
+      index_t const slot = unused_.back();
+      unused_.pop_back();
+      return slot;
+    }
+    auto const slot = static_cast<index_t>(node.size());
+    for (auto* column : {&node, &target, &depth, &critical}) column->push_back(0);
+    worst.push_back(0);
+    bound.resize(bound.size() + tracks_);
+    candidate.resize(candidate.size() + candidates);
+    alpha_.emplace_back();
+    beta_.emplace_back();
+    return slot;
+  }
+
   [[nodiscard]] std::size_t warm(index_t slot) const {
     return alpha_[slot].size() * sizeof(std::uint16_t) + beta_[slot].size() * sizeof(float);
   }

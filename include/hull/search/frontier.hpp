@@ -11,7 +11,8 @@
 namespace hull {
 
 /// Best first: the domains furthest from a proof, so that what stays open shrinks from its worst end and the attack
-/// sees the most promising corners. When `budget` bytes are nearly used, domains forget where their rows would start,
+/// sees the most promising corners. A quarter of what is taken are the deepest ones: where a counterexample is hard to
+/// find, a leaf shows it. When `budget` bytes are nearly used, domains forget where their rows would start,
 /// and the deepest come first, which keeps the number of open domains near (batch x depth). No domain is ever dropped.
 class frontier final {
  public:
@@ -34,17 +35,10 @@ class frontier final {
 
   /// Takes out up to `count` domains. They keep their slots until store().remove().
   [[nodiscard]] std::vector<index_t> take(std::size_t count) {
-    bool const deepest = short_of_memory();
-    auto const before = [&](index_t a, index_t b) {
-      if (deepest && store_.depth[a] != store_.depth[b]) return store_.depth[a] > store_.depth[b];
-      if (store_.worst[a] != store_.worst[b]) return store_.worst[a] < store_.worst[b];
-      return store_.node[a] != store_.node[b] ? store_.node[a] < store_.node[b] : store_.target[a] < store_.target[b];
-    };
-    count = std::min(count, open_.size());
-    auto const middle = open_.begin() + static_cast<std::ptrdiff_t>(count);
-    std::partial_sort(open_.begin(), middle, open_.end(), before);
-    std::vector<index_t> taken(open_.begin(), middle);
-    open_.erase(open_.begin(), middle);
+    std::vector<index_t> taken;
+    std::size_t const deepest = short_of_memory() ? count : count / 4;
+    take(deepest, true, taken);
+    take(count - deepest, false, taken);
     return taken;
   }
 
@@ -61,6 +55,18 @@ class frontier final {
   [[nodiscard]] std::vector<index_t> const& open() const { return open_; }
 
  private:
+  void take(std::size_t count, bool deepest, std::vector<index_t>& taken) {
+    auto const before = [&](index_t a, index_t b) {
+      if (deepest && store_.depth[a] != store_.depth[b]) return store_.depth[a] > store_.depth[b];
+      if (store_.worst[a] != store_.worst[b]) return store_.worst[a] < store_.worst[b];
+      return store_.node[a] != store_.node[b] ? store_.node[a] < store_.node[b] : store_.target[a] < store_.target[b];
+    };
+    auto const middle = open_.begin() + static_cast<std::ptrdiff_t>(std::min(count, open_.size()));
+    std::partial_sort(open_.begin(), middle, open_.end(), before);
+    taken.insert(taken.end(), open_.begin(), middle);
+    open_.erase(open_.begin(), middle);
+  }
+
   domain_store store_;
   split_tree tree_;
   std::vector<index_t> open_;

@@ -77,6 +77,8 @@ struct verify_report final {
   std::size_t domains = 0;             // boxes bounded
   double bound_seconds = 0;
   double attack_seconds = 0;
+  double tree_seconds = 0;        // branch and bound over kinks alone, from the root's attack on
+  double kernel_seconds = 0;      // of tree_seconds, in which rows were bounded
   double search_seconds = 0;      // branch and bound, its attacks included
   std::size_t planned_bytes = 0;  // of the arena
   std::size_t peak_bytes = 0;     // what the arena really gave out

@@ -60,7 +60,9 @@ class verifier final : public engine {
       if (attack_all(spec, open, restarts, options, confirm, end, report)) return finished(report);
       // a network whose neurons are divided over ranks (TensorParallel) has no search yet
       constexpr bool searches = ranks_of<Net> == 1;
-      if (options.method == bound_method::alpha_crown || (!searches && branches(options))) {
+      // branch and bound's root is alpha-CROWN that notes its slopes
+      bool const notes = searches && options.method == bound_method::alpha_crown && options.proof != nullptr;
+      if ((options.method == bound_method::alpha_crown && !notes) || (!searches && branches(options))) {
         prove(asked, open, hidden_bounds::alpha_crown, options, end, report);
       }
       if constexpr (searches) {
@@ -68,7 +70,9 @@ class verifier final : public engine {
             search_inputs<Net, M, A>(home_.member(), asked, spec, open, options, confirm, end, report)) {
           return finished(report);
         }
-        if (branches(options) && branch(asked, spec, open, options, confirm, end, report)) return finished(report);
+        if ((branches(options) || notes) && branch(asked, spec, open, options, confirm, end, report)) {
+          return finished(report);
+        }
       }
       report.answer = open.empty() ? verdict::unsat : verdict::unknown;
     } catch (deadline_passed const&) {
@@ -211,13 +215,14 @@ class verifier final : public engine {
     return options.method == bound_method::branch || options.method == bound_method::automatic;
   }
 
-  /// Branch and bound over kinks, one box after the other. True if a counterexample was confirmed.
+  /// Branch and bound over kinks, or its roots alone, one box after the other. True if a counterexample was confirmed.
   bool branch(problem const& asked, specification const& spec, std::vector<std::size_t>& open,
               verify_options const& options, confirm_function const& confirm, deadline const& end,
               verify_report& report) {
     if (open.empty()) return false;
     detail::stopwatch const watch(report.search_seconds);
-    branch_and_bound<Net, M, A> search(machine_, attacker_, asked, spec, options, confirm, end);
+    branch_and_bound<Net, M, A> search(machine_, attacker_, asked, spec, options, confirm, end,
+                                       {.roots_only = !branches(options)});
     std::vector<std::size_t> left;
     for (std::size_t first = 0, last = 0; first < open.size(); first = last) {
       while (last < open.size() && asked.disjunct_box[open[last]] == asked.disjunct_box[open[first]]) ++last;

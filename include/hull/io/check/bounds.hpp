@@ -42,8 +42,8 @@ class bounds final : public intervals {
  public:
   /// Intervals alone, or with backward rows for the hidden values that gain from them. Throws deadline_passed.
   bounds(network const& net, std::vector<input_range> const& box, proof_hints const* hints, bool with_rows,
-         deadline const& end = {})
-      : intervals(net, box), hints_(hints), end_(end), parameters_(count()) {
+         deadline end = {})
+      : intervals(net, box), hints_(hints), end_(std::move(end)), parameters_(count()) {
     for (std::size_t p = 0; hints != nullptr && p < hints->parameters.size(); ++p) {
       parameters_[hints->parameters[p].node].emplace_back(hints->parameters[p].element, p);
     }

@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: Apache-2.0
+// Bounds domains of branch and bound: children of a round, leaves, and kFSB's look-ahead.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <limits>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include <hull/propagate/propagation.hpp>
+#include <hull/search/attack.hpp>
+#include <hull/search/branch_recorder.hpp>
+#include <hull/search/frontier.hpp>
+#include <hull/search/multipliers.hpp>
+#include <hull/search/problem.hpp>
+#include <hull/search/split.hpp>
+#include <hull/search/stopwatch.hpp>
+
+namespace hull {
+
+/// Neurons that might be split next, `none` behind the last.
+using candidate_list = std::array<index_t, domain_store::candidates>;
+
+[[nodiscard]] inline candidate_list no_candidates() {
+  candidate_list list;
+  list.fill(domain_store::none);
+  return list;
+}
+
+struct domain_request final {
+  index_t from;  // slot that gives target, bounds and parameters to start with
+  index_t node;  // splits of the domain
+};
+
+struct bounded_domain final {
+  bool refuted = false;
+  std::size_t critical = 0;   // the track nearest to a proof
+  std::vector<double> bound;  // [track]
+  std::vector<float> alpha;   // [track, width]
+  std::vector<float> beta;    // [track, splits]
+  std::vector<split> splits;
+  candidate_list candidate = no_candidates();  // of the critical track
+};
+
+/// Works on the state that `all` has for the root. Borrows everything.
+template <Network Net, class M>
+class branch_bounder final {
+ public:
+  branch_bounder(propagation<Net, M>& all, problem const& asked, branch_recorder<Net>& proof)
+      : climber_(&all.climber()), state_(&all.state()), asked_(&asked), proof_(&proof) {}
+
+  /// Begins with the targets that are open at the root; `rows` [target][track] are numbers of rows of the problem.
+  void begin(box_view box, std::vector<std::vector<std::size_t>> rows) {
+    box_ = box;
+    rows_ = std::move(rows);
+    proved_.assign(rows_.size(), std::numeric_limits<double>::infinity());
+    root_alpha_.resize(climber_->width());
+    climber_->start(root_alpha_.data());
+  }
+
+  [[nodiscard]] std::vector<std::vector<std::size_t>> const& rows() const { return rows_; }
+  /// Least bound of the domains of a target that were closed.
+  [[nodiscard]] double proved(std::size_t target) const { return proved_[target]; }
+
+  /// A row may end as soon as its constraint is refuted.
+  [[nodiscard]] static double goal(linear_constraint const& form) {
+    return form.strict ? -std::numeric_limits<double>::denorm_min() : 0.0;
+  }
+
+  /// Candidates of a row.
+  static void note(row_view<Net> const& view, std::span<split const> splits, candidate_list& found) {
+    found = no_candidates();
+    static_cast<void>(find_candidates<domain_store::candidates / 2, Net>(view, splits, found));
+  }
+
+  /// Optimises all tracks of the domains; `use(number, bounded_domain&)` sees each. Minimisers of up to `corners` rows
+  /// that stay open are kept for an attack.
+  template <class Use>
+  void bound(frontier& queue, std::span<domain_request const> requests, ascent const& how, std::size_t corners,
+             Use&& use) {
+    if (requests.empty()) return;
+    batch work;
+    load(queue, requests, work);
+    climb(queue, requests, how, corners, work);
+    for (std::size_t i = 0; i < requests.size(); ++i) use(i, work.domains[i]);
+  }
+
+  /// The same for one domain in which no split seems to be left that matters: linear programs propose its multipliers,
+  /// if `budget` bytes are enough for them. What they leave open comes back with the neurons that its splits still
+  /// depend on as candidates; without any, the domain has a solution or rounding hides that it has none. The programs'
+  /// minimisers are kept for an attack.
+  [[nodiscard]] bounded_domain settle(frontier& queue, domain_request const& request, ascent const& how,
+                                      std::size_t budget) {
+    batch work;
+    load(queue, {&request, 1}, work);
+    auto const& splits = work.domains[0].splits;
+    candidate_list more = no_candidates();
+    if (detail::stopwatch const watch(seconds_);
+        domain_program::bytes(state_->stage[0].live_count, splits.size()) <= budget) {
+      domain_program const program(*climber_, work.tasks.front(), [&](row_view<Net> const& view) {
+        if (more[0] == domain_store::none) note_any(view, splits, more);
+      });
+      for (std::size_t t = 0; t < work.tasks.size(); ++t) {
+        auto const point = program.propose(*climber_, work.tasks[t]);
+        if (!point.empty()) note_point(rows_[queue.store().target[request.from]][t], point);
+      }
+    }
+    climb(queue, {&request, 1}, how, 0, work);
+    auto& one = work.domains[0];
+    if (!one.refuted && one.candidate[0] == domain_store::none) one.candidate = more;
+    return std::move(one);
+  }
+
+  /// kFSB: bounds both children of every candidate on the critical row, without optimising, and takes the candidate
+  /// whose worse child is best. Domains without candidates are leaves.
+  void choose(frontier& queue, std::span<index_t const> taken, std::vector<index_t>& leaves,
+              std::vector<index_t>& parents, std::vector<index_t>& parameters) {
+    auto& store = queue.store();
+    std::size_t const width = store.width();
+    struct trial {
+      std::size_t domain;
+      index_t parameter;
+    };
+    std::vector<float> alpha(taken.size() * width);
+    std::vector<std::vector<split>> splits;
+    std::vector<std::vector<float>> betas;
+    std::vector<trial> trials;
+    for (std::size_t d = 0; d < taken.size(); ++d) {
+      index_t const slot = taken[d];
+      auto const* const found = store.candidate.data() + slot * domain_store::candidates;
+      if (found[0] == domain_store::none) {
+        leaves.push_back(slot);
+        continue;
+      }
+      store.recall(slot, store.critical[slot], root_alpha_, alpha.data() + d * width);
+      for (std::size_t i = 0; i < domain_store::candidates && found[i] != domain_store::none; ++i) {
+        trials.push_back({d, found[i]});
+        for (float const sign : {1.0f, -1.0f}) {
+          queue.tree().path(store.node[slot], splits.emplace_back());
+          auto& beta = betas.emplace_back();
+          for (std::size_t q = 0; q < splits.back().size(); ++q)
+            beta.push_back(store.beta(slot, store.critical[slot], q));
+          beta.push_back(unset_beta);
+          splits.back().push_back({found[i], sign});
+        }
+      }
+    }
+    std::vector<form_task> tasks(2 * trials.size());
+    for (std::size_t i = 0; i < tasks.size(); ++i) {
+      std::size_t const d = trials[i / 2].domain;
+      auto const* form = form_of(rows_[store.target[taken[d]]][store.critical[taken[d]]]);
+      tasks[i] = {form, splits[i], alpha.data() + d * width, betas[i].data(), goal(*form)};
+    }
+    {
+      detail::stopwatch const watch(seconds_);
+      climber_->climb(tasks, ascent{.steps = 0}, [](std::size_t, row_view<Net> const&) {});
+    }
+    for (std::size_t i = 0; i < trials.size();) {
+      std::size_t const d = trials[i].domain;
+      double const before = store.worst[taken[d]];
+      index_t best = trials[i].parameter;
+      double best_gain = -1;
+      for (; i < trials.size() && trials[i].domain == d; ++i) {
+        // a child that is proved is as good as it gets; the product wants progress in both
+        double const least = 1e-4 * std::fabs(before);
+        double const a = std::max(std::min(tasks[2 * i].bound, 0.0) - before, least);
+        double const b = std::max(std::min(tasks[2 * i + 1].bound, 0.0) - before, least);
+        if (a * b > best_gain) {
+          best = trials[i].parameter;
+          best_gain = a * b;
+        }
+      }
+      parents.push_back(taken[d]);
+      parameters.push_back(best);
+    }
+  }
+
+  /// Seconds in which rows were bounded.
+  [[nodiscard]] double seconds() const { return seconds_; }
+
+  /// The minimisers kept so far; forgets them.
+  [[nodiscard]] std::vector<attack_point> take_corners() { return std::exchange(corners_, {}); }
+
+ private:
+  struct batch {
+    std::vector<bounded_domain> domains;         // [request]
+    std::vector<form_task> tasks;                // a row each
+    std::vector<std::array<std::size_t, 2>> of;  // request and track of each task
+  };
+
+  [[nodiscard]] linear_constraint const* form_of(std::size_t row) const { return asked_->rows[row].form; }
+
+  /// A task for every track of every request, warm from where its parent ended.
+  void load(frontier& queue, std::span<domain_request const> requests, batch& work) const {
+    auto& store = queue.store();
+    std::size_t const width = store.width();
+    work.domains.resize(requests.size());
+    for (std::size_t i = 0; i < requests.size(); ++i) {
+      auto& one = work.domains[i];
+      index_t const from = requests[i].from;
+      auto const& rows = rows_[store.target[from]];
+      queue.tree().path(requests[i].node, one.splits);
+      one.alpha.resize(store.tracks() * width);
+      one.beta.assign(store.tracks() * one.splits.size(), unset_beta);
+      one.bound.assign(store.tracks(), -std::numeric_limits<double>::infinity());
+      for (std::size_t t = 0; t < rows.size(); ++t) {
+        float* const alpha = one.alpha.data() + t * width;
+        float* const beta = one.beta.data() + t * one.splits.size();
+        store.recall(from, t, root_alpha_, alpha);
+        for (std::size_t q = 0; q < store.depth[from]; ++q) beta[q] = store.beta(from, t, q);
+        auto const* form = form_of(rows[t]);
+        // what holds in the parent holds here
+        work.tasks.push_back({form, one.splits, alpha, beta, goal(*form), store.bound[from * store.tracks() + t]});
+        work.of.push_back({i, t});
+      }
+    }
+  }
+
+  void climb(frontier& queue, std::span<domain_request const> requests, ascent const& how, std::size_t corners,
+             batch& work) {
+    auto& store = queue.store();
+    auto& tasks = work.tasks;
+    std::vector<candidate_list> found(tasks.size(), no_candidates());
+    auto const ended = [&](std::size_t number, row_view<Net> const& view) {
+      if (refutes(tasks[number].bound, *tasks[number].form)) return;
+      note(view, tasks[number].splits, found[number]);
+      auto const [request, track] = work.of[number];
+      if (corners_.size() < corners) note_corner(view, rows_[store.target[requests[request].from]][track]);
+    };
+    {
+      detail::stopwatch const watch(seconds_);
+      climber_->climb(tasks, how, ended);
+    }
+    for (std::size_t number = 0; number < tasks.size(); ++number) {
+      auto const [i, track] = work.of[number];
+      auto& one = work.domains[i];
+      std::size_t const target = store.target[requests[i].from], row = rows_[target][track];
+      one.bound[track] = tasks[number].bound;
+      if (refutes(tasks[number].bound, *tasks[number].form)) {
+        one.refuted = true;
+        proof_->leaf(target, requests[i].node, row - asked_->first_row[asked_->rows[row].disjunct],
+                     {tasks[number].alpha, store.width()}, {tasks[number].beta, one.splits.size()});
+        proved_[target] = std::min(proved_[target], tasks[number].bound);
+      }
+      if (track == 0 || one.bound[track] > one.bound[one.critical]) {
+        one.critical = track;
+        one.candidate = found[number];
+      }
+    }
+  }
+
+  /// Any neurons that are not split yet and that the row depends on.
+  static void note_any(row_view<Net> const& view, std::span<split const> splits, candidate_list& found) {
+    std::size_t count = 0;
+    for (std::size_t k = 1; k < stage_count<Net>; ++k) {
+      // a row that starts at a neuron ends before later stages, whose buffers it does not have
+      float const* const a = view.coefficients(k);
+      free_columns const& f = view.free->stage[k];
+      for (std::size_t i = 0; a != nullptr && i < f.count && count < found.size(); ++i) {
+        auto const p = static_cast<index_t>(f.offset + i);
+        if (a[f.column[i]] == 0) continue;
+        if (std::none_of(splits.begin(), splits.end(), [&](split const& s) { return s.parameter == p; }))
+          found[count++] = p;
+      }
+    }
+  }
+
+  /// The corner of the box at which the relaxation of a row is least: a good place to begin an attack.
+  void note_corner(row_view<Net> const& view, std::size_t row) {
+    stage_state const& input = state_->stage[0];
+    float const* const a = view.coefficients(0);
+    std::vector<double> moved(input.live_count);
+    for (std::size_t c = 0; c < moved.size(); ++c) {
+      double const reach = input.reach[c];
+      moved[c] = a[c] > 0 ? -reach : a[c] < 0 ? reach : 0.0;
+    }
+    note_point(row, moved);
+  }
+
+  /// `moved`: deviation of each live input from its centre.
+  void note_point(std::size_t row, std::span<double const> moved) {
+    stage_state const& input = state_->stage[0];
+    attack_point point{asked_->rows[row].disjunct, *box_};
+    for (std::size_t i = 0; i < input.size; ++i) {
+      input_range& x = point.at[i];
+      index_t const slot = input.slot[i];
+      double const at = input.centre[i] + (slot == stage_state::dead ? 0.0 : moved[slot]);
+      x.lower = x.upper = std::clamp(at, x.lower, x.upper);
+    }
+    corners_.push_back(std::move(point));
+  }
+
+  row_climber<Net, M>* climber_;
+  network_state<Net> const* state_;
+  problem const* asked_;
+  branch_recorder<Net>* proof_;
+
+  box_view box_ = nullptr;
+  std::vector<float> root_alpha_;               // CROWN's parameters
+  std::vector<std::vector<std::size_t>> rows_;  // [target][track] number of the row in the problem
+  std::vector<double> proved_;                  // [target]
+  std::vector<attack_point> corners_;
+  double seconds_ = 0;
+};
+
+}  // namespace hull
