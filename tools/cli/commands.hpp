@@ -86,6 +86,7 @@ struct input_files final {
                       {"buffers", one.buffers},
                       {"planned", one.planned},
                       {"peak", one.peak},
+                      {"search", one.search},
                       {"resident", one.resident}});
   }
   return {{"memory", memory},      {"device", o.device},     {"policy", o.shard},

@@ -44,6 +44,7 @@ concept Machine = Network<Net> &&
   { machine.any(mine, end) } -> std::same_as<bool>;   // whether any rank says yes; throws deadline_passed, all or none
   machine.poll(end);                                  // the same where ranks may differ: alone, or not at all
   machine.gather(bounds, n);                          // n numbers, of which each rank has computed its share
+  machine.add_ranks(bounds, n);                       // sums over the ranks that divide rows
 };
 
 }  // namespace hull

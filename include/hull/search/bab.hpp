@@ -44,7 +44,7 @@ class branch_and_bound final {
         end_(end),
         how_(how),
         proof_(options.proof),
-        bounder_(all_, asked, proof_) {
+        bounder_(machine, all_, asked, proof_) {
     all_.intersect_hidden(options.intersect_hidden);
     all_.stop_at(end_);
     if (proof_.wanted()) {
@@ -62,13 +62,14 @@ class branch_and_bound final {
   template <class Attack>
   search_end run(std::vector<std::size_t>& open, verify_report& report, Attack&& attack_open) {
     auto const& whole = *asked_->boxes[asked_->disjunct_box[open.front()]];
-    report.planned_bytes = std::max(report.planned_bytes, all_.plan(1, hidden_bounds::alpha_crown) + frontier_bytes());
+    report.planned_bytes = std::max(report.planned_bytes, all_.plan(1, hidden_bounds::alpha_crown));
     struct facts {  // also when the deadline passes
       branch_and_bound* self;
       verify_report* report;
       double seconds;
       ~facts() {
-        report->peak_bytes = std::max(report->peak_bytes, self->machine_->memory().peak() + self->frontier_peak_);
+        report->peak_bytes = std::max(report->peak_bytes, self->machine_->memory().peak());
+        report->search_bytes = std::max(report->search_bytes, self->frontier_peak_);
         report->kernel_seconds += self->bounder_.seconds() - seconds;
       }
     } facts{this, &report, bounder_.seconds()};
@@ -144,6 +145,7 @@ class branch_and_bound final {
       end_.check();
       bool const corners = (number & (number - 1)) == 0 || number % 64 == 0;
       auto const taken = queue.take(batch);
+      bounder_.bring(queue, taken);
       if (attack_corners(report)) return true;
       std::vector<index_t> leaves, parents, parameters;
       bounder_.choose(queue, taken, leaves, parents, parameters);
@@ -152,7 +154,7 @@ class branch_and_bound final {
       for (index_t t = 0; t < open.size(); ++t) {
         if (unresolved[t]) queue.abandon(t);
       }
-      frontier_peak_ = std::max(frontier_peak_, queue.peak_bytes() + batch * round);
+      frontier_peak_ = std::max(frontier_peak_, queue.peak_bytes());
     }
     if (attack_corners(report)) return true;
     for (index_t const slot : queue.open()) unresolved[queue.store().target[slot]] = 1;
@@ -258,7 +260,7 @@ class branch_and_bound final {
       std::copy(roots[t].alpha.begin(), roots[t].alpha.end(), alpha.begin());
       index_t const slot =
           queue.store().add(split_tree::root, static_cast<index_t>(t), 0, 0, bound, roots[t].candidate);
-      queue.push(slot, alpha, {});
+      queue.push(slot, alpha, {}, t % machine_->parts() == machine_->rank());
     }
   }
 
@@ -266,7 +268,7 @@ class branch_and_bound final {
     auto& store = queue.store();
     index_t const slot =
         store.add(request.node, store.target[request.from], one.splits.size(), one.critical, one.bound, one.candidate);
-    queue.push(slot, one.alpha, one.beta);
+    queue.push(slot, one.alpha, one.beta, one.here);
   }
 
   /// Bounds both children of every parent on all tracks; the open ones go to the queue, the parents' slots are freed.

@@ -6,8 +6,10 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
+#include <iterator>
 #include <limits>
 #include <span>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -38,6 +40,7 @@ struct domain_request final {
 
 struct bounded_domain final {
   bool refuted = false;
+  bool here = true;           // whether this rank has bounded it: only then alpha and beta are known
   std::size_t critical = 0;   // the track nearest to a proof
   std::vector<double> bound;  // [track]
   std::vector<float> alpha;   // [track, width]
@@ -50,8 +53,16 @@ struct bounded_domain final {
 template <Network Net, class M>
 class branch_bounder final {
  public:
-  branch_bounder(propagation<Net, M>& all, problem const& asked, branch_recorder<Net>& proof)
-      : climber_(&all.climber()), state_(&all.state()), asked_(&asked), proof_(&proof) {}
+  branch_bounder(M& machine, propagation<Net, M>& all, problem const& asked, branch_recorder<Net>& proof)
+      : machine_(&machine), climber_(&all.climber()), state_(&all.state()), asked_(&asked), proof_(&proof) {}
+
+  /// Brings what is kept of these domains to all ranks.
+  void bring(frontier& queue, std::span<index_t const> slots) const {
+    if (machine_->parts() == 1) return;
+    auto numbers = queue.store().kept(slots);
+    machine_->add_ranks(numbers.data(), numbers.size());
+    queue.store().lend(slots, numbers);
+  }
 
   /// Begins with the targets that are open at the root; `rows` [target][track] are numbers of rows of the problem.
   void begin(box_view box, std::vector<std::vector<std::size_t>> rows) {
@@ -77,15 +88,15 @@ class branch_bounder final {
     static_cast<void>(find_candidates<domain_store::candidates / 2, Net>(view, splits, found));
   }
 
-  /// Optimises all tracks of the domains; `use(number, bounded_domain&)` sees each. Minimisers of up to `corners` rows
-  /// that stay open are kept for an attack.
+  /// Optimises all tracks of the domains, which ranks divide; `use(number, bounded_domain&)` sees each. Minimisers of
+  /// up to `corners` rows that stay open are kept for an attack.
   template <class Use>
   void bound(frontier& queue, std::span<domain_request const> requests, ascent const& how, std::size_t corners,
              Use&& use) {
     if (requests.empty()) return;
     batch work;
     load(queue, requests, work);
-    climb(queue, requests, how, corners, work);
+    climb(queue, requests, how, corners, true, work);
     for (std::size_t i = 0; i < requests.size(); ++i) use(i, work.domains[i]);
   }
 
@@ -105,18 +116,18 @@ class branch_bounder final {
         if (more[0] == domain_store::none) note_any(view, splits, more);
       });
       for (std::size_t t = 0; t < work.tasks.size(); ++t) {
-        auto const point = program.propose(*climber_, work.tasks[t]);
-        if (!point.empty()) note_point(rows_[queue.store().target[request.from]][t], point);
+        auto const best = program.propose(*climber_, work.tasks[t]);
+        if (!best.empty()) corners_.push_back(point(rows_[queue.store().target[request.from]][t], best));
       }
     }
-    climb(queue, {&request, 1}, how, 0, work);
+    climb(queue, {&request, 1}, how, 0, false, work);
     auto& one = work.domains[0];
     if (!one.refuted && one.candidate[0] == domain_store::none) one.candidate = more;
     return std::move(one);
   }
 
   /// kFSB: bounds both children of every candidate on the critical row, without optimising, and takes the candidate
-  /// whose worse child is best. Domains without candidates are leaves.
+  /// whose worse child is best. Domains without candidates are leaves. Ranks divide the children.
   void choose(frontier& queue, std::span<index_t const> taken, std::vector<index_t>& leaves,
               std::vector<index_t>& parents, std::vector<index_t>& parameters) {
     auto& store = queue.store();
@@ -155,10 +166,11 @@ class branch_bounder final {
       auto const* form = form_of(rows_[store.target[taken[d]]][store.critical[taken[d]]]);
       tasks[i] = {form, splits[i], alpha.data() + d * width, betas[i].data(), goal(*form)};
     }
-    {
-      detail::stopwatch const watch(seconds_);
-      climber_->climb(tasks, ascent{.steps = 0}, [](std::size_t, row_view<Net> const&) {});
-    }
+    row_range const mine = machine_->share(tasks.size());
+    climb_some(tasks, mine, ascent{.steps = 0}, [](std::size_t, row_view<Net> const&) {});
+    std::vector<double> bounds(tasks.size(), 0.0);
+    for (std::size_t i = mine.first; i < mine.last; ++i) bounds[i] = tasks[i].bound;
+    machine_->add_ranks(bounds.data(), bounds.size());
     for (std::size_t i = 0; i < trials.size();) {
       std::size_t const d = trials[i].domain;
       double const before = store.worst[taken[d]];
@@ -167,8 +179,8 @@ class branch_bounder final {
       for (; i < trials.size() && trials[i].domain == d; ++i) {
         // a child that is proved is as good as it gets; the product wants progress in both
         double const least = 1e-4 * std::fabs(before);
-        double const a = std::max(std::min(tasks[2 * i].bound, 0.0) - before, least);
-        double const b = std::max(std::min(tasks[2 * i + 1].bound, 0.0) - before, least);
+        double const a = std::max(std::min(bounds[2 * i], 0.0) - before, least);
+        double const b = std::max(std::min(bounds[2 * i + 1], 0.0) - before, least);
         if (a * b > best_gain) {
           best = trials[i].parameter;
           best_gain = a * b;
@@ -220,20 +232,73 @@ class branch_bounder final {
     }
   }
 
+  /// Climbs the tasks `mine`. `ended` as climber's.
+  template <class Ended>
+  void climb_some(std::vector<form_task>& tasks, row_range mine, ascent const& how, Ended&& ended) {
+    detail::stopwatch const watch(seconds_);
+    climber_->climb(std::span(tasks).subspan(mine.first, mine.size()), how,
+                    [&](std::size_t i, row_view<Net> const& view) { ended(mine.first + i, view); });
+  }
+
+  /// All ranks get what each has found for its share: bounds and candidates of tasks, and points to attack, of which a
+  /// rank has `most` at the most.
+  void exchange(batch& work, row_range mine, std::vector<candidate_list>& found, std::vector<attack_point>& points,
+                std::size_t most) {
+    constexpr std::size_t each = 1 + std::tuple_size_v<candidate_list>;
+    std::size_t const inputs = box_->size(), one = 1 + inputs, ranks = machine_->parts();
+    std::vector<double> numbers(each * work.tasks.size() + ranks * most * one, 0.0);
+    double* const shared = numbers.data() + each * work.tasks.size();
+    for (std::size_t i = mine.first; i < mine.last; ++i) {
+      numbers[each * i] = work.tasks[i].bound;
+      std::copy(found[i].begin(), found[i].end(), numbers.begin() + static_cast<std::ptrdiff_t>(each * i + 1));
+    }
+    for (std::size_t i = 0; i < points.size(); ++i) {
+      double* const to = shared + (machine_->rank() * most + i) * one;
+      to[0] = static_cast<double>(points[i].disjunct + 1);
+      for (std::size_t x = 0; x < inputs; ++x) to[1 + x] = points[i].at[x].lower;
+    }
+    machine_->add_ranks(numbers.data(), numbers.size());
+    for (std::size_t i = 0; i < work.tasks.size(); ++i) {
+      work.tasks[i].bound = numbers[each * i];
+      for (std::size_t c = 0; c + 1 < each; ++c) found[i][c] = static_cast<index_t>(numbers[each * i + 1 + c]);
+    }
+    points.clear();
+    for (std::size_t i = 0; i < ranks * most; ++i) {
+      double const* const from = shared + i * one;
+      if (from[0] == 0) continue;
+      auto& point = points.emplace_back(attack_point{static_cast<std::size_t>(from[0]) - 1, *box_});
+      for (std::size_t x = 0; x < inputs; ++x) point.at[x].lower = point.at[x].upper = from[1 + x];
+    }
+  }
+
+  /// `divided`: each rank climbs a share of the requests, and all get the results; else every rank climbs all.
   void climb(frontier& queue, std::span<domain_request const> requests, ascent const& how, std::size_t corners,
-             batch& work) {
+             bool divided, batch& work) {
     auto& store = queue.store();
     auto& tasks = work.tasks;
+    divided = divided && machine_->parts() > 1;
+    row_range const mine = divided ? machine_->share(requests.size()) : row_range{0, requests.size()};
+    auto const task_of = [&](std::size_t request) {  // the first one
+      auto const at = std::find_if(work.of.begin(), work.of.end(), [&](auto const& one) { return one[0] >= request; });
+      return static_cast<std::size_t>(at - work.of.begin());
+    };
+    row_range const own{task_of(mine.first), task_of(mine.last)};
+    std::size_t const wanted = corners - std::min(corners, corners_.size());
+    std::size_t const room = divided ? machine_->most(wanted) : wanted;
+    std::vector<attack_point> points;
     std::vector<candidate_list> found(tasks.size(), no_candidates());
-    auto const ended = [&](std::size_t number, row_view<Net> const& view) {
+    climb_some(tasks, own, how, [&](std::size_t number, row_view<Net> const& view) {
       if (refutes(tasks[number].bound, *tasks[number].form)) return;
       note(view, tasks[number].splits, found[number]);
       auto const [request, track] = work.of[number];
-      if (corners_.size() < corners) note_corner(view, rows_[store.target[requests[request].from]][track]);
-    };
-    {
-      detail::stopwatch const watch(seconds_);
-      climber_->climb(tasks, how, ended);
+      if (points.size() < room) points.push_back(corner(view, rows_[store.target[requests[request].from]][track]));
+    });
+    if (divided) exchange(work, own, found, points, room);
+    std::move(points.begin(), points.end(), std::back_inserter(corners_));
+    for (std::size_t i = 0; i < requests.size(); ++i) {
+      // where all ranks have climbed, one of them keeps where the rows of the domain shall start
+      work.domains[i].here =
+          divided ? i >= mine.first && i < mine.last : requests[i].node % machine_->parts() == machine_->rank();
     }
     for (std::size_t number = 0; number < tasks.size(); ++number) {
       auto const [i, track] = work.of[number];
@@ -270,7 +335,7 @@ class branch_bounder final {
   }
 
   /// The corner of the box at which the relaxation of a row is least: a good place to begin an attack.
-  void note_corner(row_view<Net> const& view, std::size_t row) {
+  [[nodiscard]] attack_point corner(row_view<Net> const& view, std::size_t row) const {
     stage_state const& input = state_->stage[0];
     float const* const a = view.coefficients(0);
     std::vector<double> moved(input.live_count);
@@ -278,22 +343,23 @@ class branch_bounder final {
       double const reach = input.reach[c];
       moved[c] = a[c] > 0 ? -reach : a[c] < 0 ? reach : 0.0;
     }
-    note_point(row, moved);
+    return point(row, moved);
   }
 
   /// `moved`: deviation of each live input from its centre.
-  void note_point(std::size_t row, std::span<double const> moved) {
+  [[nodiscard]] attack_point point(std::size_t row, std::span<double const> moved) const {
     stage_state const& input = state_->stage[0];
-    attack_point point{asked_->rows[row].disjunct, *box_};
+    attack_point result{asked_->rows[row].disjunct, *box_};
     for (std::size_t i = 0; i < input.size; ++i) {
-      input_range& x = point.at[i];
+      input_range& x = result.at[i];
       index_t const slot = input.slot[i];
       double const at = input.centre[i] + (slot == stage_state::dead ? 0.0 : moved[slot]);
       x.lower = x.upper = std::clamp(at, x.lower, x.upper);
     }
-    corners_.push_back(std::move(point));
+    return result;
   }
 
+  M* machine_;
   row_climber<Net, M>* climber_;
   network_state<Net> const* state_;
   problem const* asked_;

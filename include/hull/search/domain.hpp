@@ -68,19 +68,55 @@ class domain_store final {
   }
 
   /// Keeps where the rows of a domain shall start: alphas [tracks, width], to 16 bits (any are sound), and betas
-  /// [tracks, splits].
-  void remember(index_t slot, std::span<float const> alpha, std::span<float const> beta) {
+  /// [tracks, splits]. `here` false: another rank does; sizes are noted alike, so that all ranks see the same work
+  /// list.
+  void remember(index_t slot, std::span<float const> alpha, std::span<float const> beta, bool here = true) {
     forget(slot);
+    started_[slot] = 1;
+    warm_bytes_ += warm(slot);
+    if (!here) return;
     alpha_[slot].resize(alpha.size());
     std::transform(alpha.begin(), alpha.end(), alpha_[slot].begin(),
                    [](float a) { return static_cast<std::uint16_t>(a * 65535.0f + 0.5f); });
     beta_[slot].assign(beta.begin(), beta.end());
-    warm_bytes_ += warm(slot);
+    kept_bytes_ += warm(slot);
+    most_kept_ = std::max(most_kept_, kept_bytes_);
   }
   void forget(index_t slot) {
-    warm_bytes_ -= warm(slot);
+    if (started_[slot]) warm_bytes_ -= warm(slot);
+    if (!alpha_[slot].empty()) kept_bytes_ -= warm(slot);
+    started_[slot] = 0;
     alpha_[slot] = {};
     beta_[slot] = {};
+  }
+
+  /// Numbers that remember() has kept for these domains, on whatever rank: [of each in turn: alphas, betas], zero where
+  /// they are not here. Where they were forgotten there are none.
+  [[nodiscard]] std::vector<float> kept(std::span<index_t const> slots) const {
+    std::vector<float> numbers;
+    for (index_t const slot : slots) {
+      if (!started_[slot]) continue;
+      std::size_t const begin = numbers.size();
+      numbers.resize(begin + tracks_ * (width_ + depth[slot]), 0.0f);
+      std::copy(alpha_[slot].begin(), alpha_[slot].end(), numbers.begin() + static_cast<std::ptrdiff_t>(begin));
+      std::copy(beta_[slot].begin(), beta_[slot].end(),
+                numbers.begin() + static_cast<std::ptrdiff_t>(begin + tracks_ * width_));
+    }
+    return numbers;
+  }
+  /// Takes them over where they are not here, until the domain is removed.
+  void lend(std::span<index_t const> slots, std::span<float const> numbers) {
+    for (index_t const slot : slots) {
+      if (!started_[slot]) continue;
+      auto const alphas = numbers.first(tracks_ * width_);
+      auto const betas = numbers.subspan(alphas.size(), tracks_ * depth[slot]);
+      numbers = numbers.subspan(alphas.size() + betas.size());
+      if (!alpha_[slot].empty()) continue;
+      alpha_[slot].assign(alphas.begin(), alphas.end());
+      beta_[slot].assign(betas.begin(), betas.end());
+      kept_bytes_ += warm(slot);
+      most_kept_ = std::max(most_kept_, kept_bytes_);
+    }
   }
 
   /// Alphas of one track; `otherwise` where they were forgotten.
@@ -98,7 +134,10 @@ class domain_store final {
     return beta_[slot].empty() ? 0.0f : beta_[slot][track * splits + q];
   }
 
-  /// Bytes in use, and those that a domain needs at least.
+  /// Bytes in use on this rank, with the most that it has kept or borrowed of the starts of rows.
+  [[nodiscard]] std::size_t here_bytes() const { return node.size() * least_bytes() + most_kept_; }
+
+  /// Bytes in use, of all ranks, and those that a domain needs at least.
   [[nodiscard]] std::size_t bytes() const { return node.size() * least_bytes() + warm_bytes_; }
   [[nodiscard]] std::size_t least_bytes() const {
     return 5 * sizeof(index_t) + (tracks_ + 1) * sizeof(double) + candidates * sizeof(index_t) + sizeof(alpha_[0]) +
@@ -128,18 +167,21 @@ class domain_store final {
     worst.push_back(0);
     bound.resize(bound.size() + tracks_);
     candidate.resize(candidate.size() + candidates);
+    started_.push_back(0);
     alpha_.emplace_back();
     beta_.emplace_back();
     return slot;
   }
 
   [[nodiscard]] std::size_t warm(index_t slot) const {
-    return alpha_[slot].size() * sizeof(std::uint16_t) + beta_[slot].size() * sizeof(float);
+    return tracks_ * (width_ * sizeof(std::uint16_t) + depth[slot] * sizeof(float));
   }
 
   std::size_t tracks_, width_;
-  std::size_t warm_bytes_ = 0;
+  std::size_t warm_bytes_ = 0;  // of all ranks
+  std::size_t kept_bytes_ = 0, most_kept_ = 0;
   std::vector<index_t> unused_;
+  std::vector<char> started_;                      // [slot] whether a rank has the following
   std::vector<std::vector<std::uint16_t>> alpha_;  // [slot][track, width] or nothing
   std::vector<std::vector<float>> beta_;           // [slot][track, splits] or nothing
 };

@@ -22,15 +22,16 @@ class frontier final {
   [[nodiscard]] split_tree& tree() { return tree_; }
   [[nodiscard]] std::size_t size() const { return open_.size(); }
   [[nodiscard]] std::size_t bytes() const { return store_.bytes() + tree_.bytes(); }
+  /// Most bytes of this rank.
   [[nodiscard]] std::size_t peak_bytes() const { return peak_; }
   [[nodiscard]] bool short_of_memory() const { return bytes() > budget_ / 4 * 3; }
 
-  /// Opens a domain with the parameters of its rows.
-  void push(index_t slot, std::span<float const> alpha, std::span<float const> beta) {
+  /// Opens a domain with the parameters of its rows, which are kept on the rank that says `here`.
+  void push(index_t slot, std::span<float const> alpha, std::span<float const> beta, bool here = true) {
     std::size_t const more = alpha.size() * sizeof(std::uint16_t) + beta.size() * sizeof(float);
-    if (bytes() + more <= budget_) store_.remember(slot, alpha, beta);
+    if (bytes() + more <= budget_) store_.remember(slot, alpha, beta, here);
     open_.push_back(slot);
-    peak_ = std::max(peak_, bytes());
+    peak_ = std::max(peak_, store_.here_bytes() + tree_.bytes());
   }
 
   /// Takes out up to `count` domains. They keep their slots until store().remove().

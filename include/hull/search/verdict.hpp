@@ -67,6 +67,7 @@ struct rank_memory final {
   std::size_t buffers = 0;     // for blocks of other ranks' parameters
   std::size_t planned = 0;     // of the arena
   std::size_t peak = 0;        // what the arena really gave out
+  std::size_t search = 0;      // most for the work list of branch and bound
   std::size_t resident = 0;    // of the process, as the system sees it; 0 if unknown
 };
 
@@ -82,6 +83,7 @@ struct verify_report final {
   double search_seconds = 0;      // branch and bound, its attacks included
   std::size_t planned_bytes = 0;  // of the arena
   std::size_t peak_bytes = 0;     // what the arena really gave out
+  std::size_t search_bytes = 0;   // of the work list of branch and bound, on this rank
   std::vector<rank_memory> ranks;
 };
 

@@ -126,7 +126,7 @@ class verifier final : public engine {
  private:
   /// Adds what every rank has used.
   [[nodiscard]] verify_report& finished(verify_report& report) {
-    report.ranks = home_.memory(report.planned_bytes, report.peak_bytes);
+    report.ranks = home_.memory(report.planned_bytes, report.peak_bytes, report.search_bytes);
     return report;
   }
 

@@ -52,10 +52,11 @@ class home final {
   }
 
   /// What every rank holds. A collective.
-  [[nodiscard]] std::vector<rank_memory> memory(std::size_t planned, std::size_t peak) const {
+  [[nodiscard]] std::vector<rank_memory> memory(std::size_t planned, std::size_t peak, std::size_t search = 0) const {
     rank_memory self = weights_bytes();
     self.planned = planned;
     self.peak = peak;
+    self.search = search;
     self.resident = resident_bytes();
     std::vector<rank_memory> all(ranks_->size());
     ranks_->all_gather(reinterpret_cast<std::byte const*>(&self), reinterpret_cast<std::byte*>(all.data()),

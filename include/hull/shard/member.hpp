@@ -35,6 +35,8 @@ class lone_member final {
   }
   static void poll(deadline const& end) { end.check(); }
   static void gather(double* /*numbers*/, std::size_t /*count*/) {}
+  template <class T>
+  static void add_ranks(T* /*numbers*/, std::size_t /*count*/) {}
   static void all_gather(float const* /*part*/, float* /*all*/, std::size_t /*count*/) {}
 
  private:
@@ -86,6 +88,11 @@ class row_member final {
       std::copy_n(parts.data() + r * each, part.size(), numbers + part.first);
     }
   }
+  /// Sums over the ranks.
+  template <class T>
+  void add_ranks(T* numbers, std::size_t count) const {
+    if (ranks() > 1) ranks_->sum(numbers, count);
+  }
   void all_gather(float const* part, float* all, std::size_t count) const {
     ranks_->all_gather(reinterpret_cast<std::byte const*>(part), reinterpret_cast<std::byte*>(all),
                        count * sizeof(float));
@@ -122,6 +129,8 @@ class divided_member final {
   }
   static void poll(deadline const& /*end*/) {}
   static void gather(double* /*numbers*/, std::size_t /*count*/) {}
+  template <class T>
+  static void add_ranks(T* /*numbers*/, std::size_t /*count*/) {}
   static void all_gather(float const* /*part*/, float* /*all*/, std::size_t /*count*/) {}
 
   template <class T>

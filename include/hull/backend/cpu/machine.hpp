@@ -3,22 +3,20 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
-#include <cmath>
-#include <limits>
-#include <memory>
-#include <new>
 #include <span>
 #include <vector>
 
 #include <hull/backend/cpu/alpha.hpp>
+#include <hull/backend/cpu/boxes.hpp>
 #include <hull/backend/cpu/conv.hpp>
 #include <hull/backend/cpu/forms.hpp>
 #include <hull/backend/cpu/free.hpp>
+#include <hull/backend/cpu/host.hpp>
 #include <hull/backend/cpu/known.hpp>
 #include <hull/backend/cpu/linear.hpp>
 #include <hull/backend/cpu/max.hpp>
 #include <hull/backend/cpu/neurons.hpp>
+#include <hull/backend/cpu/operands.hpp>
 #include <hull/backend/cpu/points.hpp>
 #include <hull/backend/cpu/relax.hpp>
 #include <hull/backend/cpu/roundings.hpp>
@@ -31,33 +29,15 @@ namespace hull::cpu {
 
 /// `Member`: what this rank holds of the network and does with the others (shard/member.hpp); by default it is alone.
 template <Network Net, class R, class Member = lone_member<Net>>
-class machine {
+class machine : public host<Member> {
+ protected:
+  using host<Member>::member_;
+
  public:
   using rounding = R;
-  using member_type = Member;
 
   /// Borrows what the member stands for.
-  explicit machine(Member member) : member_(member) {}
-
-  /// One block for everything that follows. Contents of the old block are lost.
-  void reserve(std::size_t bytes) {
-    if (bytes > memory_.capacity()) {
-      block_.reset();
-      block_.reset(static_cast<std::byte*>(::operator new (bytes, std::align_val_t{arena::alignment})));
-    }
-    memory_ = arena(block_.get(), std::max(bytes, memory_.capacity()));
-  }
-  [[nodiscard]] arena& memory() { return memory_; }
-
-  // Ranks: see Machine (propagate/machine.hpp).
-  [[nodiscard]] row_range share(std::size_t rows) const { return member_.share(rows); }
-  [[nodiscard]] std::size_t parts() const { return member_.parts(); }
-  [[nodiscard]] static std::size_t threads() { return thread_count(); }
-  [[nodiscard]] std::size_t most(std::size_t rows) const { return member_.most(rows); }
-  [[nodiscard]] static std::size_t least(std::size_t number) { return number; }
-  [[nodiscard]] bool any(bool mine, deadline const& end) const { return member_.any(mine, end); }
-  void poll(deadline const& end) const { member_.poll(end); }
-  void gather(double* numbers, std::size_t count) const { member_.gather(numbers, count); }
+  explicit machine(Member member) : host<Member>(member) {}
 
   /// Floats of scratch that the backward steps of stage S need.
   template <class S>
@@ -81,25 +61,7 @@ class machine {
 
   /// Sets the input stage to the boxes, rounded outward to floats.
   void load_boxes(network_state<Net>& state, std::span<std::vector<input_range> const* const> boxes) const {
-    auto& s = state.stage[0];
-    for (std::size_t b = 0; b < state.batch; ++b) {
-      for (std::size_t i = 0; i < s.size; ++i) {
-        std::size_t const at = b * s.size + i;
-        input_range const range = (*boxes[b])[i];
-        float const lower = down::from_double(range.lower), upper = up::from_double(range.upper);
-        float const centre = static_cast<float>(0.5 * (static_cast<double>(lower) + static_cast<double>(upper)));
-        s.lower[at] = lower;
-        s.upper[at] = upper;
-        s.centre[at] = centre;
-        s.spread[at] = std::max(up::sub(upper, centre), up::sub(centre, lower));
-        s.origin[at] = centre;
-        s.origin_error[at] = 0;
-        s.radius[at] = s.spread[at];
-        s.lower_slope[at] = s.upper_slope[at] = 1;
-        s.lower_shift[at] = s.upper_shift[at] = s.lower_far[at] = s.upper_far[at] = s.error[at] = 0;
-      }
-    }
-    compact_input(s, state.batch);
+    cpu::load_boxes(state.stage[0], boxes);
   }
 
   /// Interval arithmetic from the operands of stage S to its head.
@@ -368,20 +330,6 @@ class machine {
     keep_head(state.stage[S::number], b, known);
   }
 
-  /// Threads that may each drive a machine of their own at the same time. With other ranks one: their steps must agree.
-  [[nodiscard]] static std::size_t workers(Member const& member) { return member.several() ? 1 : thread_count(); }
-
-  /// Calls body(i, worker) for i = 0 .. count - 1 from those threads. `body` may throw; all calls end before it
-  /// returns.
-  template <class Body>
-  static void side_by_side(std::size_t count, std::size_t workers, Body&& body) {
-    if (workers > 1) {
-      parallel_tasks(count, std::forward<Body>(body));
-    } else {
-      for (std::size_t i = 0; i < count; ++i) body(i, std::size_t{0});
-    }
-  }
-
   /// Lines, outputs and live columns of stage S from the intervals of its head.
   template <class S>
   void relax(network_state<Net>& state) const {
@@ -417,43 +365,9 @@ class machine {
         rounded<S>());
   }
 
-  /// Whether the coefficients of stage S's head are floats near the exact ones.
   template <class S>
   [[nodiscard]] bool rounded() const {
-    if constexpr (HeadOf<typename S::head, linear_head> || HeadOf<typename S::head, conv_head>) {
-      return member_.weights().template rounded<S::info.head>();
-    } else if constexpr (HeadOf<typename S::head, sparse_head>) {
-      return !S::head::exact;
-    } else {
-      return false;
-    }
-  }
-
-  template <class S>
-  static operands<S, stage_state const*> sources(network_state<Net> const& state) {
-    operands<S, stage_state const*> x{};
-    S::for_each_operand([&]<std::size_t I> { x[I] = &state.stage[S::template input<I>]; });
-    return x;
-  }
-
-  template <class S>
-  static operands<S, float*> targets(coefficient_views<Net> const& a) {
-    operands<S, float*> out{};
-    S::for_each_operand([&]<std::size_t I> { out[I] = a[S::template input<I>]; });
-    return out;
-  }
-
-  template <std::size_t N>
-  static void clear(std::size_t rows, std::array<stage_state const*, N> const& x, std::array<float*, N> const& out,
-                    std::array<bool, N> const& overwrite) {
-    for (std::size_t i = 0; i < N; ++i) {
-      if (overwrite[i]) std::fill_n(out[i], rows * x[i]->live_count, 0.0f);
-    }
-  }
-
-  static void compact_input(stage_state& s, std::size_t batch) {
-    compact(s, batch);
-    for (std::size_t b = 0; b < batch; ++b) s.floor[b] = 0;
+    return rounded_head<S>(member_.weights());
   }
 
   template <class S>
@@ -481,16 +395,6 @@ class machine {
       f(conv_weights{weight, bias<S>(), S::head::filter, S::template operand<0>, S::shape, rounded<S>()});
     });
   }
-
-  Member member_;
-
- private:
-  struct release {
-    void operator()(std::byte* block) const { ::operator delete (block, std::align_val_t{arena::alignment}); }
-  };
-
-  std::unique_ptr<std::byte, release> block_;
-  arena memory_;
 };
 
 }  // namespace hull::cpu

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a CPU machine is apart from its steps: a block of memory, threads, and a place among ranks.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <memory>
+#include <new>
+#include <utility>
+
+#include <hull/backend/cpu/parallel.hpp>
+#include <hull/core/arena.hpp>
+#include <hull/core/deadline.hpp>
+#include <hull/propagate/share.hpp>
+
+namespace hull::cpu {
+
+template <class Member>
+class host {
+ public:
+  using member_type = Member;
+
+  explicit host(Member member) : member_(member) {}
+
+  /// One block for everything that follows. Contents of the old block are lost.
+  void reserve(std::size_t bytes) {
+    if (bytes > memory_.capacity()) {
+      block_.reset();
+      block_.reset(static_cast<std::byte*>(::operator new (bytes, std::align_val_t{arena::alignment})));
+    }
+    memory_ = arena(block_.get(), std::max(bytes, memory_.capacity()));
+  }
+  [[nodiscard]] arena& memory() { return memory_; }
+
+  // Ranks: see Machine (propagate/machine.hpp).
+  [[nodiscard]] row_range share(std::size_t rows) const { return member_.share(rows); }
+  [[nodiscard]] std::size_t most(std::size_t rows) const { return member_.most(rows); }
+  [[nodiscard]] std::size_t rank() const { return member_.rank(); }
+  [[nodiscard]] std::size_t parts() const { return member_.parts(); }
+  [[nodiscard]] static std::size_t least(std::size_t number) { return number; }
+  [[nodiscard]] bool any(bool mine, deadline const& end) const { return member_.any(mine, end); }
+  void poll(deadline const& end) const { member_.poll(end); }
+  template <class T>
+  void gather(T* numbers, std::size_t count) const {
+    member_.gather(numbers, count);
+  }
+  /// Sums over the ranks that divide rows.
+  template <class T>
+  void add_ranks(T* numbers, std::size_t count) const {
+    member_.add_ranks(numbers, count);
+  }
+
+  [[nodiscard]] static std::size_t threads() { return thread_count(); }
+
+  /// Threads that may each drive a machine of their own at the same time. With other ranks one: their steps must agree.
+  [[nodiscard]] static std::size_t workers(Member const& member) { return member.several() ? 1 : thread_count(); }
+
+  /// Calls body(i, worker) for i = 0 .. count - 1 from those threads. `body` may throw; all calls end before it
+  /// returns.
+  template <class Body>
+  static void side_by_side(std::size_t count, std::size_t workers, Body&& body) {
+    if (workers > 1) {
+      parallel_tasks(count, std::forward<Body>(body));
+    } else {
+      for (std::size_t i = 0; i < count; ++i) body(i, std::size_t{0});
+    }
+  }
+
+ protected:
+  Member member_;
+
+ private:
+  struct release {
+    void operator()(std::byte* block) const { ::operator delete (block, std::align_val_t{arena::alignment}); }
+  };
+
+  std::unique_ptr<std::byte, release> block_;
+  arena memory_;
+};
+
+}  // namespace hull::cpu
