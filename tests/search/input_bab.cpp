@@ -80,7 +80,8 @@ verify_report search(specification const& spec, verify_options const& options = 
   for (std::size_t d = 0; d < open.size(); ++d) open[d] = d;
   confirm_function const confirm = [&](std::span<double const> x) { return believe && holds(spec, x); };
   try {
-    bool const ran = search_inputs<triangle, bounding, attacking>(weights, asked, spec, open, options, confirm, end, report);
+    bool const ran =
+        search_inputs<triangle, bounding, attacking>(weights, asked, spec, open, options, confirm, end, report);
     CHECK(ran);
   } catch (deadline_passed const&) {
     report.answer = verdict::timeout;

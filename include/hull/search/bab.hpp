@@ -284,11 +284,13 @@ class branch_and_bound final {
       proof_.split(queue.store().target[parents[i]], queue.store().node[parents[i]], above, below, parameters[i]);
     }
     report.domains += 2 * parents.size();
-    for (auto const& [requests, how] : {std::pair{&shallow, &how_.child}, std::pair{&deep, &how_.deep}}) {
-      bounder_.bound(queue, *requests, *how, corners, [&](std::size_t i, bounded_domain& one) {
-        if (!one.refuted) open_domain(queue, (*requests)[i], one);
+    auto const bound = [&](std::vector<domain_request> const& requests, ascent const& how) {
+      bounder_.bound(queue, requests, how, corners, [&](std::size_t i, bounded_domain& one) {
+        if (!one.refuted) open_domain(queue, requests[i], one);
       });
-    }
+    };
+    bound(shallow, how_.child);
+    bound(deep, how_.deep);
     for (index_t const slot : parents) queue.store().remove(slot);
   }
 

@@ -123,7 +123,14 @@ class Mpi final {
   static constexpr std::size_t message_bytes = 1024;
   static constexpr auto glance = std::chrono::milliseconds(50);  // between two looks of the watch thread
   static constexpr auto beat = std::chrono::milliseconds(500);
-  static constexpr auto patience = std::chrono::seconds(8);  // for a rank that is silent, or does not join
+
+  /// Seconds for a rank that is silent, or does not join: $HULL_PATIENCE, by default 8.
+  static double patience() {
+    char const* const value = std::getenv("HULL_PATIENCE");
+    double const seconds = value == nullptr ? 0 : std::strtod(value, nullptr);
+    return seconds > 0 ? seconds : 8;
+  }
+  static std::string told_patience() { return std::to_string(static_cast<long>(patience())) + " seconds"; }
 
   /// The background of `first`.
   explicit Mpi(Mpi& first) : rank_(first.rank_), size_(first.size_), first_(&first) {
@@ -192,7 +199,9 @@ class Mpi final {
           if (!stop_)
             lost_("rank " + std::to_string(r) + " is gone: its process " + std::to_string(peers_[r].id) + " has ended");
         }
-        if (clock::now() - heard[r] > patience) lost_("rank " + std::to_string(r) + " has been silent for 8 seconds");
+        if (std::chrono::duration<double>(clock::now() - heard[r]).count() > patience()) {
+          lost_("rank " + std::to_string(r) + " has been silent for " + told_patience());
+        }
       }
       std::this_thread::sleep_for(glance);
     }
@@ -227,7 +236,8 @@ class Mpi final {
     };
     if (rank != nullptr) std::ofstream(mark(rank)) << "here";
     auto const start = clock::now();
-    while (!joined && clock::now() - start < patience) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    while (!joined && std::chrono::duration<double>(clock::now() - start).count() < patience())
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
     std::string missing;
     for (int r = 0; !joined && count != nullptr && r < std::atoi(count); ++r) {
       if (!std::ifstream(mark(std::to_string(r)))) missing += " " + std::to_string(r);
@@ -235,7 +245,7 @@ class Mpi final {
     if (rank != nullptr) std::remove(mark(rank).c_str());
     if (joined) return;
     if (missing.empty()) missing = " (unknown)";
-    lost_("rank" + missing + " has not joined for 8 seconds");
+    lost_("rank" + missing + " has not joined for " + told_patience());
   }
 
   /// Each rank adds up its part of the values, in the order of ranks, so that all get the same bits.
