@@ -36,6 +36,7 @@ class propagation final {
       : machine_(&machine), row_bytes_(row_bytes), climber_(machine, state_, rows_) {}
   propagation(propagation const&) = delete;  // the climber works on the state
   propagation& operator=(propagation const&) = delete;
+  ~propagation() = default;
 
   /// run() and the bounds of rows throw deadline_passed soon after `end`.
   void stop_at(deadline const& end) {

@@ -55,6 +55,7 @@ class branch_and_bound final {
   }
   branch_and_bound(branch_and_bound const&) = delete;  // its parts know each other
   branch_and_bound& operator=(branch_and_bound const&) = delete;
+  ~branch_and_bound() = default;
 
   /// Settles `open`, disjuncts over one box; those that are refuted leave the list. Throws deadline_passed.
   /// The same seed visits the same domains. `attack_open(open)` runs on what the root leaves open; true ends the

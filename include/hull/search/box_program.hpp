@@ -121,7 +121,7 @@ class box_program final {
     for (std::size_t k = 0; k < columns_; ++k) {
       if (is_basic_[k] || std::fabs(row[k]) < 1e-11) continue;
       bool const grows = up ? row[k] < 0 : row[k] > 0;
-      if (grows ? at_[k] <= least(k) : at_[k] >= most(k)) order_.push_back({std::fabs(cost_[k] / row[k]), k});
+      if (grows ? at_[k] <= least(k) : at_[k] >= most(k)) order_.emplace_back(std::fabs(cost_[k] / row[k]), k);
     }
     std::sort(order_.begin(), order_.end());
     // the bound grows with the multiplier; where a cost changes its sign the variable jumps to its other end

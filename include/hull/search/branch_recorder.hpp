@@ -111,7 +111,7 @@ class branch_recorder final {
   }
 
   /// Slopes in the order of the hints.
-  std::vector<float> renumbered(std::span<float const> alpha) const {
+  [[nodiscard]] std::vector<float> renumbered(std::span<float const> alpha) const {
     if (known_.empty()) return {alpha.begin(), alpha.end()};
     std::vector<float> all(proof_->hints.back().parameters.size(), 0.0f);
     for (std::size_t p = 0; p < alpha.size(); ++p) {

@@ -35,8 +35,8 @@ class AnyCommunicator final {
     link(link const&) = delete;
     link& operator=(link const&) = delete;
     virtual ~link() = default;
-    virtual std::size_t rank() const = 0;
-    virtual std::size_t size() const = 0;
+    [[nodiscard]] virtual std::size_t rank() const = 0;
+    [[nodiscard]] virtual std::size_t size() const = 0;
     virtual void all_gather(std::byte const* part, std::byte* all, std::size_t bytes) = 0;
     virtual void sum(float* values, std::size_t count) = 0;
     virtual void sum(double* values, std::size_t count) = 0;
@@ -47,8 +47,8 @@ class AnyCommunicator final {
   template <Communicator C>
   struct bound final : link {
     explicit bound(C& ranks) : to(&ranks) {}
-    std::size_t rank() const override { return to->rank(); }
-    std::size_t size() const override { return to->size(); }
+    [[nodiscard]] std::size_t rank() const override { return to->rank(); }
+    [[nodiscard]] std::size_t size() const override { return to->size(); }
     void all_gather(std::byte const* part, std::byte* all, std::size_t bytes) override {
       to->all_gather(part, all, bytes);
     }

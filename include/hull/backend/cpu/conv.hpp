@@ -15,11 +15,11 @@ namespace hull::cpu {
 
 /// Filters [out, in / groups, kernel height, kernel width] and bias [out], with the shapes around them.
 struct conv_weights final {
-  float const* weight;
-  float const* bias;
-  window filter;
-  extents in, out;
-  bool rounded;
+  float const* weight = nullptr;
+  float const* bias = nullptr;
+  window filter{};
+  extents in{}, out{};
+  bool rounded = false;
 
   [[nodiscard]] std::size_t in_per_group() const { return in[0] / filter.groups; }
   [[nodiscard]] std::size_t out_per_group() const { return out[0] / filter.groups; }

@@ -14,9 +14,9 @@ namespace hull::cpu {
 /// The tail of a stage around its first kink that the interval straddles. Lines are functions of the head t.
 struct kink_lines final {
   bool found = false;
-  interval<float> argument;          // of the kink
-  lines<float> kink;                 // the argument z
-  std::array<lines<float>, 4> tail;  // parameter 0, parameter 1, z >= 0, z <= 0
+  interval<float> argument{};          // of the kink
+  lines<float> kink{};                 // the argument z
+  std::array<lines<float>, 4> tail{};  // parameter 0, parameter 1, z >= 0, z <= 0
 };
 
 /// `start`: lines and interval of the head as relax_tail begins with them.
@@ -31,7 +31,7 @@ kink_lines relax_kink(Parameters const& weights, stage_state const& s, std::size
               up::from_double(up::add(s.origin[i], static_cast<double>(s.radius[i])))};
     if (!std::isinf(s.ceiling[i]) || s.ceiling[i] > 0) around.upper = {0, s.ceiling[i]};
   }
-  std::array<interval<float>, 4> values;
+  std::array<interval<float>, 4> values{};
   S::for_each_tail([&]<std::size_t I> {
     auto const f = weights.template element<I>(i);
     if (result.found) {

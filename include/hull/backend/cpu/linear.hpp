@@ -16,9 +16,9 @@ namespace hull::cpu {
 
 /// What Linear needs beside the blocks of its matrix W [out, in] (net/blocks.hpp): bias [out] and shape.
 struct linear_weights final {
-  float const* bias;
-  std::size_t out, in;
-  bool rounded;
+  float const* bias = nullptr;
+  std::size_t out = 0, in = 0;
+  bool rounded = false;
 };
 
 /// Live columns of a stage whose elements are in a block of columns: [first, last) of its list.
