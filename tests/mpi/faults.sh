@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Ranks that are killed, that read another model, that are too few, that never join: every other rank ends within ten
-# seconds with status 3, and somebody names the rank and the cause.
+# seconds (beside mpirun's own) with status 3, and somebody names the rank and the cause.
 #   faults.sh CASE MPIEXEC RANKS_PROGRAM HULL EXAMPLES
 set -uo pipefail
 . "$(dirname "$0")/environment.sh" "$2"
@@ -11,7 +11,7 @@ trap 'rm -rf "$folder"' EXIT
 model=$digits/mlp.onnx
 spec=$(find "$digits/properties" -name '*.vnnlib*' | sort | head -n 1)
 
-run() { timeout 60 "$mpiexec" --oversubscribe "$@" >"$folder/out" 2>"$folder/err"; }
+run() { timeout 120 "$mpiexec" --oversubscribe "$@" >"$folder/out" 2>"$folder/err"; }
 expect() { # PATTERN FILE
   grep -qE "$1" "$folder/$2" || { echo "no '$1' in:"; cat "$folder/out" "$folder/err"; exit 1; }
 }
@@ -26,7 +26,7 @@ echo "status $?"
 SH
     chmod +x "$folder/rank"
     run -n 3 "$folder/rank" "$ranks" loop &
-    for _ in $(seq 100); do
+    for _ in $(seq 600); do
       sleep 0.1
       [ "$(grep -c 'is process' "$folder/out")" -eq 3 ] && break
     done
@@ -54,4 +54,4 @@ SH
     expect 'hull: rank 1 has not joined for 5 seconds' err
     ;;
 esac
-[ $((SECONDS - start)) -le 10 ] || { echo "took $((SECONDS - start)) seconds"; exit 1; }
+[ $((SECONDS - start)) -le $((10 + 3 * startup)) ] || { echo "took $((SECONDS - start)) seconds"; exit 1; }
