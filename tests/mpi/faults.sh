@@ -48,10 +48,10 @@ SH
     expect 'hull: --ranks 3, but mpirun started 2 ranks' err
     ;;
   absent)
-    export HULL_PATIENCE=5
+    export HULL_PATIENCE=3
     run -n 1 "$ranks" loop : -n 1 sleep 40
     [ $? -ne 0 ] || { echo "no failure"; exit 1; }
-    expect 'hull: rank 1 has not joined for 5 seconds' err
+    expect 'hull: rank 1 has not joined for 3 seconds' err
     ;;
 esac
 [ $((SECONDS - start)) -le $((10 + 3 * startup)) ] || { echo "took $((SECONDS - start)) seconds"; exit 1; }
