@@ -4,12 +4,10 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <cstdint>
 #include <exception>
 #include <memory>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #ifdef _OPENMP
@@ -18,7 +16,8 @@
 
 #include <hull/core/deadline.hpp>
 #include <hull/core/error.hpp>
-#include <hull/io/emit.hpp>
+#include <hull/io/certificate_file.hpp>
+#include <hull/io/file.hpp>
 #include <hull/io/model.hpp>
 #include <hull/shard/any_communicator.hpp>
 #include <hull/shard/loopback.hpp>
@@ -37,20 +36,6 @@ namespace hull::cli {
 #else
   return {"solo", "loopback"};
 #endif
-}
-
-/// A number that two equal texts, or models, share (FNV-1a).
-[[nodiscard]] inline std::uint64_t digest(std::string_view bytes, std::uint64_t start = 0xcbf29ce484222325U) {
-  for (char const c : bytes) start = (start ^ static_cast<unsigned char>(c)) * 0x100000001b3U;
-  return start;
-}
-[[nodiscard]] inline std::uint64_t digest(io::model const& model) {
-  std::uint64_t all = digest(io::emit_header(model));
-  for (auto const& [name, tensor] : model.parameters) {
-    auto const* const bytes = reinterpret_cast<char const*>(tensor.values.data());
-    all = digest({bytes, tensor.values.size() * sizeof(float)}, digest(name, all));
-  }
-  return all;
 }
 
 /// Ends a process of which another one tells why.
@@ -125,16 +110,20 @@ class rank_group final {
     return std::move(*result);
   }
 
-  /// Throws hull::error that names a rank whose `number` differs from the first rank's.
-  void expect_equal(std::uint64_t number, std::string const& what) {
+  /// Throws hull::error that names a rank with another model or specification than the first one's. Costs nothing
+  /// where there is one process.
+  void expect_equal(io::model const& model, std::string const& spec_path) {
     if (all_ == nullptr) return;
-    std::vector<std::uint64_t> numbers(all_->size());
-    all_->all_gather(reinterpret_cast<std::byte const*>(&number), reinterpret_cast<std::byte*>(numbers.data()),
-                     sizeof number);
-    for (std::size_t r = 1; r < numbers.size(); ++r) {
-      if (numbers[r] == numbers[0]) continue;
+    io::certificate_subject const mine = io::subject_of(model, io::read_file(spec_path));
+    std::vector<io::certificate_subject> all(all_->size());
+    all_->all_gather(reinterpret_cast<std::byte const*>(&mine), reinterpret_cast<std::byte*>(all.data()), sizeof mine);
+    for (std::size_t r = 1; r < all.size(); ++r) {
+      bool const model_differs = all[r].model != all[0].model;
+      if (!model_differs && all[r].specification == all[0].specification) continue;
       if (rank() != 0) throw silent_end();
-      throw error("rank " + std::to_string(r) + " has another " + what + " than rank 0", fault::device);
+      throw error(
+          "rank " + std::to_string(r) + " has another " + (model_differs ? "model" : "specification") + " than rank 0",
+          fault::device);
     }
   }
 
