@@ -126,14 +126,14 @@ TEST_CASE("the error is within gamma of the roundings") {
 
 // Ones, then terms of half a last place, each of which a sum that has begun loses: the error is close to the bound.
 TEST_CASE("the count of roundings is not larger than it has to be") {
-  problem p(chain, 1);
+  problem p(chain_terms, 1);
   std::fill(p.a.begin(), p.a.end(), 0x1p-24f);
   p.a[0] = 1;
   std::fill(p.w.begin(), p.w.end(), 1.0f);
-  double const lost = (chain - 1) * 0x1p-24, found = p.run(0, 1, true)[0];
+  double const lost = (chain_terms - 1) * 0x1p-24, found = p.run(0, 1, true)[0];
   CHECK(found == 1);
-  CHECK(lost <= gamma(product_roundings(chain), unit_float) * (1 + lost));
-  CHECK(lost >= 0.9 * gamma(product_roundings(chain), unit_float));
+  CHECK(lost <= gamma(product_roundings(chain_terms), unit_float) * (1 + lost));
+  CHECK(lost >= 0.9 * gamma(product_roundings(chain_terms), unit_float));
 }
 
 TEST_CASE("no terms, no rows, no columns") {

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include <hull/core/config.hpp>
 #include <hull/core/error.hpp>
 #include <hull/net/blocks.hpp>
 #include <hull/net/graph.hpp>
@@ -100,7 +101,7 @@ inline void check_values(std::string const& key, std::size_t count, parameter_va
 
 /// The scalar function of pointwise node I at element `index`, its parameters bound. `weights` has tensor<I, P>().
 template <Network Net, std::size_t I, class Weights>
-[[nodiscard]] auto bind_element(Weights const& weights, std::size_t index) {
+[[nodiscard]] HULL_FN auto bind_element(Weights const& weights, std::size_t index) {
   using op = typename graph<Net>::template op<I>;
   constexpr extents shape = graph<Net>::template shape<I>;
   return [&]<std::size_t... P>(std::index_sequence<P...>) {
@@ -138,6 +139,9 @@ class parameters final {
   [[nodiscard]] float const* tensor() const {
     return values_.data() + slots[detail::first_slot<Net>[I] + Slot].offset;
   }
+
+  /// The whole block, `size` floats.
+  [[nodiscard]] float const* data() const { return values_.data(); }
 
   /// Whether a tensor of node I was rounded to float when it was read.
   template <std::size_t I>

@@ -31,15 +31,16 @@ struct average_pool_t final {
   /// Calls f(input, index, coefficient) for every term of output element k.
   template <extents In, class F>
   HULL_FN static void terms(std::size_t k, F&& f) {
-    constexpr std::size_t h = filter.out_h(In), w = filter.out_w(In);
+    constexpr window places = filter;  // device code sees no static members
+    constexpr std::size_t h = places.out_h(In), w = places.out_w(In);
     std::size_t const channel = k / (h * w), i = k / w % h, j = k % w;
-    std::size_t count = filter.area();
-    if constexpr (!filter.count_pad) {
+    std::size_t count = places.area();
+    if constexpr (!places.count_pad) {
       count = 0;
-      filter.covered(In, i, j, [&](std::size_t, std::size_t) { ++count; });
+      places.covered(In, i, j, [&](std::size_t, std::size_t) { ++count; });
     }
     float const coefficient = 1.0f / static_cast<float>(count);
-    filter.covered(In, i, j,
+    places.covered(In, i, j,
                    [&](std::size_t y, std::size_t x) { f(0, (channel * In[1] + y) * In[2] + x, coefficient); });
   }
 };

@@ -31,9 +31,10 @@ struct max_pool_t final {
   /// Calls f(index) for every input element in the window of output element k.
   template <extents In, class F>
   HULL_FN static void members(std::size_t k, F&& f) {
-    constexpr std::size_t h = filter.out_h(In), w = filter.out_w(In);
+    constexpr window places = filter;  // device code sees no static members
+    constexpr std::size_t h = places.out_h(In), w = places.out_w(In);
     std::size_t const channel = k / (h * w), i = k / w % h, j = k % w;
-    filter.covered(In, i, j, [&](std::size_t y, std::size_t x) { f((channel * In[1] + y) * In[2] + x); });
+    places.covered(In, i, j, [&](std::size_t y, std::size_t x) { f((channel * In[1] + y) * In[2] + x); });
   }
 };
 

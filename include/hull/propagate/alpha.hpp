@@ -22,6 +22,7 @@
 #include <hull/propagate/machine.hpp>
 #include <hull/propagate/memory.hpp>
 #include <hull/propagate/state.hpp>
+#include <hull/scalar/interval.hpp>
 
 namespace hull {
 
@@ -66,7 +67,11 @@ class row_climber final {
   [[nodiscard]] std::size_t width() const { return free_.width(last); }
 
   /// CROWN's own parameters. Writes [width].
-  void start(float* alpha) const { start(alpha, last); }
+  void start(float* alpha) const {
+    for (auto const& f : free_.stage) {
+      if (f.count > 0) machine_->read(alpha + f.offset, f.start, f.count);
+    }
+  }
 
   /// Tightens the intervals of the neurons of stage S whose relaxation gains from it; `all`: of all its neurons.
   template <class S>
@@ -135,16 +140,18 @@ class row_climber final {
   void gradient(form_task const& task, std::span<float> by_alpha, std::span<float> by_beta) {
     auto const layout = plan_coefficients<Net>(last, true, !task.form->inputs.empty());
     std::size_t const mark = rows_->used();
-    auto work = carve(layout, last, 1, task.splits.size(), true);
+    auto work = carve(layout, last, 1, task.splits.size(), true, false);
     auto const& p = work.parameters;
-    work.load(0, task);
+    load(work, {&task, 1});
     row_form const form{0, task.form};
     machine_->seed_forms(*state_, {&form, 1}, work.rows, work.a);
     evaluate<last>(layout, work);
     update<last>(layout, work, ascent{}, 0);
     float const share = 1 - adam_step::keep_mean;  // of the first gradient in the first mean
-    for (std::size_t i = 0; i < p.width; ++i) by_alpha[i] = p.alpha_mean[i] / share;
-    for (std::size_t q = 0; q < p.splits; ++q) by_beta[q] = p.beta_mean[q] / share;
+    machine_->read(by_alpha.data(), p.alpha_mean, p.width);
+    machine_->read(by_beta.data(), p.beta_mean, p.splits);
+    for (float& g : by_alpha) g /= share;
+    for (float& g : by_beta) g /= share;
     rows_->release(mark);
   }
 
@@ -185,7 +192,7 @@ class row_climber final {
   }
 
   [[nodiscard]] workspace carve(coefficient_plan<Net> const& layout, std::size_t behind, std::size_t rows,
-                                std::size_t splits, bool moments) {
+                                std::size_t splits, bool moments, bool keeps) {
     arena& chunk = *rows_;
     workspace work;
     work.rows.count = rows;
@@ -197,7 +204,7 @@ class row_climber final {
     work.rows.bound = chunk.take<double>(rows);
     work.parameters.width = free_.width(behind);
     work.parameters.splits = splits;
-    work.parameters.carve(chunk, rows, moments);
+    work.parameters.carve(chunk, rows, moments, keeps);
     for (std::size_t k = 0; k <= last; ++k) {
       if (layout.reached(k)) work.a[k] = chunk.take<float>(rows * state_->stage[k].live_count);
     }
@@ -206,10 +213,12 @@ class row_climber final {
         (sizes::climbing_fixed(M::threads()) - (stage_count<Net> + 32) * arena::alignment) / sizeof(float));
     auto const& p = work.parameters;
     if (moments) {
-      for (float* array : {p.alpha_mean, p.alpha_square}) std::fill_n(array, rows * p.width, 0.0f);
-      for (float* array : {p.beta_mean, p.beta_square}) std::fill_n(array, rows * p.splits, 0.0f);
+      machine_->clear(p.alpha_mean, rows * p.width);
+      machine_->clear(p.alpha_square, rows * p.width);
+      machine_->clear(p.beta_mean, rows * p.splits);
+      machine_->clear(p.beta_square, rows * p.splits);
     }
-    std::fill_n(p.split_count, rows, index_t{0});
+    machine_->clear(p.split_count, rows);
     work.id.resize(rows);
     for (std::size_t r = 0; r < rows; ++r) work.id[r] = r;
     work.best.assign(rows, -std::numeric_limits<double>::infinity());
@@ -218,11 +227,19 @@ class row_climber final {
     return work;
   }
 
-  void start(float* alpha, std::size_t behind) const {
-    for (std::size_t k = 1; k <= behind; ++k) {
-      auto const& f = free_.stage[k];
-      std::copy_n(f.start, f.count, alpha + f.offset);
+  /// CROWN's own parameters of the stages up to `behind`, for all rows.
+  void start(workspace const& work, std::size_t behind) const {
+    for (std::size_t k = 1; k <= behind; ++k) machine_->start_rows(free_.stage[k], work.parameters, work.rows.count);
+  }
+
+  /// Parameters and splits of tasks, to the rows of a chunk.
+  void load(workspace const& work, std::span<form_task const> tasks) const {
+    host_rows all(tasks.size(), work.parameters);
+    for (std::size_t r = 0; r < tasks.size(); ++r) {
+      all.alpha.insert(all.alpha.end(), tasks[r].alpha, tasks[r].alpha + all.width);
+      all.set_splits(r, tasks[r].splits, tasks[r].beta, unset_beta);
     }
+    all.send(*machine_, work.parameters);
   }
 
   /// From the outputs of stage K, or of the operands of the start stage K + 1, to the bounds of the rows.
@@ -235,13 +252,7 @@ class row_climber final {
       machine_->template relax_free_rows<S>(*state_, free_.stage[J], work.rows, work.parameters, work.a, work.moved);
       auto from = work.a;
       from[J] = work.moved;
-      overwrite_flags<S> overwrite{};
-      for (std::size_t i = 0; i < S::input_count; ++i) {
-        bool const repeated = std::find(S::info.inputs.begin(), S::info.inputs.begin() + i, S::info.inputs[i]) !=
-                              S::info.inputs.begin() + i;
-        overwrite[i] = layout.writer[S::info.inputs[i]] == J && !repeated;
-      }
-      machine_->template backward<S>(*state_, work.rows, from, overwrite, work.scratch);
+      machine_->template backward<S>(*state_, work.rows, from, overwrites<S>(layout), work.scratch);
     });
     machine_->template relax_rows<stage<Net, 0>>(*state_, work.rows, work.a);
   }
@@ -275,34 +286,49 @@ class row_climber final {
   void tighten_chunk(coefficient_plan<Net> const& layout, ascent const& how, bool all, row_range candidates) {
     constexpr std::size_t K = S::number;
     std::size_t const mark = rows_->used();
-    auto work = carve(layout, K - 1, 2 * candidates.size(), 0, true);
+    std::size_t const count = 2 * candidates.size();
+    auto work = carve(layout, K - 1, count, 0, true, false);
     machine_->template name_rows<S>(*state_, candidates.first, work.rows);
-    for (std::size_t r = 0; r < work.rows.count; ++r) start(work.parameters.alpha + r * work.parameters.width, K - 1);
-    std::vector<kept_row> kept(witness_ ? work.rows.count : 0);  // [number of the row]
+    start(work, K - 1);
+    std::vector<kept_row> kept(witness_ ? count : 0);  // [number of the row]
+    std::vector<double> gaining(count, 1.0);
+    std::vector<char> settled(candidates.size(), 0);  // tighter bounds help the neuron no more
     for (std::size_t step = 0; machine_->any(work.rows.count > 0, end_); ++step) {
       machine_->template seed_neurons<S>(*state_, work.rows, work.a);
       evaluate<K - 1>(layout, work);
       machine_->template refine<S>(*state_, work.rows, true);
+      double const* const bounds = machine_->bounds(work.rows);
+      std::size_t const width = work.parameters.width;
       for (std::size_t r = 0; r < work.rows.count; ++r) {
-        if (!work.improve(r, how) || kept.empty()) continue;
-        float const* const alpha = work.parameters.alpha + r * work.parameters.width;
-        kept[work.id[r]] = {work.best[r], {alpha, alpha + work.parameters.width}};
+        if (!work.improve(r, bounds[r], how) || kept.empty()) continue;
+        auto& best = kept[work.id[r]];
+        best.bound = work.best[r];
+        best.alpha.resize(width);
+        machine_->read(best.alpha.data(), work.parameters.alpha + r * width, width);
       }
-      if (!all) machine_->template mark_gaining<S>(*state_, work.rows);
+      if (!all) {
+        machine_->template mark_gaining<S>(*state_, work.rows);
+        machine_->read(gaining.data(), work.rows.value, work.rows.count);
+      }
       for (std::size_t r = 0; r < work.rows.count; r += 2) {
-        bool const settled = !all && work.rows.value[r] == 0;
-        work.done[r] = work.done[r + 1] = settled || (work.done[r] && work.done[r + 1]);
+        if (gaining[r] == 0) settled[work.id[r] / 2] = 1;
+        work.done[r] = work.done[r + 1] = gaining[r] == 0 || (work.done[r] && work.done[r + 1]);
       }
       if (step == how.steps) break;
       update<K - 1>(layout, work, how, step);
-      work.compact();
+      machine_->move_rows(work.rows, work.parameters, work.compact());
     }
     for (std::size_t i = 0; i < kept.size(); ++i) {
       auto const& s = state_->stage[K];
-      index_t const n = state_->candidates[candidates.first + i / 2];
-      bool const upper = i % 2 == 1, settled = !all && !machine_->template gains<S>(*state_, n);
-      if (settled && (upper ? s.lower[n] >= 0 : s.upper[n] <= 0)) continue;  // this side decides nothing any more
-      bool const used = upper ? -kept[i].bound <= s.upper[n] : kept[i].bound >= s.lower[n];
+      index_t n = 0;
+      interval<float> box{};
+      machine_->read(&n, state_->candidates + candidates.first + i / 2, 1);
+      machine_->read(&box.lower, s.lower + n, 1);
+      machine_->read(&box.upper, s.upper + n, 1);
+      bool const upper = i % 2 == 1;
+      // this side decides nothing any more
+      if (settled[i / 2] && (upper ? box.lower >= 0 : box.upper <= 0)) continue;
+      bool const used = upper ? -kept[i].bound <= box.upper : kept[i].bound >= box.lower;
       if (used)
         witness_(S::info.pass ? graph<Net>::template inputs<S::info.head>[0] : S::info.head, n, upper, kept[i].alpha);
     }
@@ -316,8 +342,9 @@ class row_climber final {
     auto const& s = state_->stage[K];
     free_columns const& f = free_.stage[K];
     std::size_t const mark = rows_->used();
-    auto work = carve(layout, K - 1, those.size(), splits, false);
-    auto const& p = work.parameters;
+    auto work = carve(layout, K - 1, those.size(), splits, false, false);
+    start(work, K - 1);
+    host_rows all(those.size(), work.parameters);
     std::vector<float> slope(those.size()), shift(those.size());
     for (std::size_t r = 0; r < those.size(); ++r) {
       auto const [task, q] = those[r];
@@ -329,10 +356,9 @@ class row_climber final {
       work.rows.box[r] = 0;
       work.rows.index[r] = s.live[f.column[at]];
       work.rows.sign[r] = slope[r] > 0 ? 1.0f : -1.0f;
-      start(p.alpha + r * p.width, K - 1);
-      work.load_splits(r, tasks[task].splits);
-      std::fill_n(p.beta + r * p.splits, p.splits, 0.0f);
+      all.set_splits(r, tasks[task].splits, nullptr, 0);
     }
+    all.send(*machine_, work.parameters);
     machine_->template seed_neurons<S>(*state_, work.rows, work.a);
     evaluate<K - 1>(layout, work);
     auto const& input = state_->stage[0];
@@ -352,36 +378,51 @@ class row_climber final {
   void climb_chunk(coefficient_plan<Net> const& layout, ascent const& how, std::span<form_task> tasks,
                    std::size_t splits, Ended&& ended) {
     std::size_t const mark = rows_->used();
-    auto work = carve(layout, last, tasks.size(), splits, how.steps > 0);
-    auto const& p = work.parameters;
-    for (std::size_t r = 0; r < tasks.size(); ++r) work.load(r, tasks[r]);
+    bool const climbs = how.steps > 0;
+    auto work = carve(layout, last, tasks.size(), splits, climbs, climbs);
+    load(work, tasks);
     std::vector<row_form> forms;
+    std::vector<index_t> better, over;
     for (std::size_t step = 0; machine_->any(work.rows.count > 0, end_); ++step) {
       forms.clear();
       for (std::size_t r = 0; r < work.rows.count; ++r) forms.push_back({0, tasks[work.id[r]].form});
       machine_->seed_forms(*state_, forms, work.rows, work.a);
       evaluate<last>(layout, work);
       bool const stop = step == how.steps || (!chooses(last) && splits == 0);
-      bool going = false;
+      better.clear();
+      over.clear();
+      double const* const bounds = machine_->bounds(work.rows);
       for (std::size_t r = 0; r < work.rows.count; ++r) {
         auto& task = tasks[work.id[r]];
-        if (work.improve(r, how)) {
+        if (work.improve(r, bounds[r], how)) {
+          better.push_back(static_cast<index_t>(r));
           // +infinity can only come from overflow under `Nearest`
           if (work.best[r] < std::numeric_limits<double>::infinity()) task.bound = std::max(task.bound, work.best[r]);
-          if (how.steps > 0) {
-            std::copy_n(p.alpha + r * p.width, p.width, task.alpha);
-            if (task.beta != nullptr) std::copy_n(p.beta + r * splits, task.splits.size(), task.beta);
-          }
         }
         if (task.bound > task.goal || stop) work.done[r] = 1;
-        if (work.done[r]) ended(work.id[r], row_view<Net>{state_, &free_, &work.a, r});
-        going = going || !work.done[r];
+        if (work.done[r]) over.push_back(static_cast<index_t>(r));
       }
-      if (!machine_->any(going, end_)) break;
+      if (climbs) {
+        machine_->keep_rows(work.parameters, better);
+        take_back(work, tasks, over);
+      }
+      for (index_t const r : over) ended(work.id[r], row_view<Net>{state_, &free_, &work.a, r});
+      if (!machine_->any(over.size() < work.rows.count, end_)) break;
       update<last>(layout, work, how, step);
-      work.compact();
+      machine_->move_rows(work.rows, work.parameters, work.compact());
     }
     rows_->release(mark);
+  }
+
+  /// The best parameters of rows that end, to their tasks.
+  void take_back(workspace const& work, std::span<form_task const> tasks, std::vector<index_t> const& over) const {
+    auto const& p = work.parameters;
+    for (index_t const r : over) {
+      auto const& task = tasks[work.id[r]];
+      if (!(work.best[r] > -std::numeric_limits<double>::infinity())) continue;  // none were kept
+      machine_->read(task.alpha, p.alpha_best + r * p.width, p.width);
+      if (task.beta != nullptr) machine_->read(task.beta, p.beta_best + r * p.splits, task.splits.size());
+    }
   }
 
   M* machine_;

@@ -51,9 +51,8 @@ struct climbing_chunk final {
   std::vector<std::size_t> since;  // [r] steps since then
   std::vector<char> done;          // [r]
 
-  /// Notes the new bounds. Returns whether the row's bound is better than all before.
-  bool improve(std::size_t r, ascent const& how) {
-    double const bound = rows.bound[r];
+  /// Notes the new bound of row r. Returns whether it is better than all before.
+  bool improve(std::size_t r, double bound, ascent const& how) {
     bool const better = bound > best[r];  // false for NaN
     since[r] = better ? 0 : since[r] + 1;
     if (better) best[r] = bound;
@@ -61,43 +60,58 @@ struct climbing_chunk final {
     return better;
   }
 
-  /// Moves the rows that go on to the front.
-  void compact() {
-    std::size_t to = 0;
+  /// Drops the rows that are done, here; the machine moves what it holds of the others, whose old numbers are returned.
+  [[nodiscard]] std::vector<index_t> compact() {
+    std::vector<index_t> left;
     for (std::size_t r = 0; r < rows.count; ++r) {
       if (done[r]) continue;
-      if (to != r) {
-        rows.box[to] = rows.box[r];
-        rows.index[to] = rows.index[r];
-        rows.sign[to] = rows.sign[r];
-        parameters.move(to, r);
-        id[to] = id[r];
-        best[to] = best[r];
-        since[to] = since[r];
-        done[to] = 0;
-      }
-      ++to;
+      std::size_t const to = left.size();
+      id[to] = id[r];
+      best[to] = best[r];
+      since[to] = since[r];
+      done[to] = 0;
+      left.push_back(static_cast<index_t>(r));
     }
-    rows.count = to;
+    bool const all = left.size() == rows.count;
+    rows.count = left.size();
+    if (all) left.clear();
+    return left;
+  }
+};
+
+/// Parameters and splits of rows on the host, in the layout of free_rows, on their way to the machine.
+struct host_rows final {
+  std::vector<float> alpha, split_sign, beta;
+  std::vector<index_t> split_count, split_parameter;
+  std::size_t width, splits;
+
+  host_rows(std::size_t rows, free_rows const& like)
+      : split_sign(rows * like.splits),
+        beta(rows * like.splits),
+        split_count(rows),
+        split_parameter(rows * like.splits),
+        width(like.width),
+        splits(like.splits) {
+    alpha.reserve(rows * width);
   }
 
-  /// Parameters and splits of a task, to row r.
-  void load(std::size_t r, form_task const& task) const {
-    auto const& p = parameters;
-    std::copy_n(task.alpha, p.width, p.alpha + r * p.width);
-    load_splits(r, task.splits);
-    for (std::size_t q = 0; q < task.splits.size(); ++q) {
-      p.beta[r * p.splits + q] = task.beta == nullptr ? unset_beta : task.beta[q];
+  void set_splits(std::size_t r, std::span<split const> those, float const* multipliers, float otherwise) {
+    split_count[r] = static_cast<index_t>(those.size());
+    for (std::size_t q = 0; q < those.size(); ++q) {
+      split_parameter[r * splits + q] = those[q].parameter;
+      split_sign[r * splits + q] = those[q].sign;
+      beta[r * splits + q] = multipliers == nullptr ? otherwise : multipliers[q];
     }
   }
-  /// Splits alone.
-  void load_splits(std::size_t r, std::span<split const> splits) const {
-    auto const& p = parameters;
-    p.split_count[r] = static_cast<index_t>(splits.size());
-    for (std::size_t q = 0; q < splits.size(); ++q) {
-      p.split_parameter[r * p.splits + q] = splits[q].parameter;
-      p.split_sign[r * p.splits + q] = splits[q].sign;
-    }
+
+  template <class M>
+  void send(M& machine, free_rows const& to) const {
+    if (!alpha.empty()) machine.write(to.alpha, alpha.data(), alpha.size());
+    machine.write(to.split_count, split_count.data(), split_count.size());
+    if (splits == 0) return;
+    machine.write(to.split_parameter, split_parameter.data(), split_parameter.size());
+    machine.write(to.split_sign, split_sign.data(), split_sign.size());
+    machine.write(to.beta, beta.data(), beta.size());
   }
 };
 

@@ -64,4 +64,20 @@ template <Network Net>
   return plan;
 }
 
+/// Which contributions of a head's operands come first: those overwrite, the others add.
+template <class S>
+using overwrite_flags = std::array<bool, S::input_count>;
+
+/// Those of stage S under a plan.
+template <class S>
+[[nodiscard]] constexpr overwrite_flags<S> overwrites(coefficient_plan<typename S::net> const& layout) {
+  overwrite_flags<S> flags{};
+  auto const& inputs = S::info.inputs;
+  for (std::size_t i = 0; i < S::input_count; ++i) {
+    bool const repeated = std::find(inputs.begin(), inputs.begin() + i, inputs[i]) != inputs.begin() + i;
+    flags[i] = layout.writer[inputs[i]] == S::number && !repeated;
+  }
+  return flags;
+}
+
 }  // namespace hull

@@ -122,32 +122,40 @@ struct free_rows final {
   float* alpha = nullptr;              // [r, p]
   float* alpha_mean = nullptr;         // [r, p]
   float* alpha_square = nullptr;       // [r, p]
+  float* alpha_best = nullptr;         // [r, p] those of the best bound so far
   index_t* split_count = nullptr;      // [r]
   index_t* split_parameter = nullptr;  // [r, q]
   float* split_sign = nullptr;         // [r, q]
   float* beta = nullptr;               // [r, q]
   float* beta_mean = nullptr;          // [r, q]
   float* beta_square = nullptr;        // [r, q]
+  float* beta_best = nullptr;          // [r, q]
   float* held = nullptr;               // [r, q] for kernels
+  bool has_moments = false, has_best = false;
 
-  constexpr void carve(arena& memory, std::size_t rows, bool moments) {
+  /// `moments`: the rows climb; `keeps`: the best parameters of each are kept.
+  constexpr void carve(arena& memory, std::size_t rows, bool moments, bool keeps) {
     alpha = memory.take<float>(rows * width);
     alpha_mean = memory.take<float>(moments ? rows * width : 0);
     alpha_square = memory.take<float>(moments ? rows * width : 0);
+    alpha_best = memory.take<float>(keeps ? rows * width : 0);
     split_count = memory.take<index_t>(rows);
     split_parameter = memory.take<index_t>(rows * splits);
     for (float** array : {&split_sign, &beta, &held}) *array = memory.take<float>(rows * splits);
     for (float** array : {&beta_mean, &beta_square}) *array = memory.take<float>(moments ? rows * splits : 0);
+    beta_best = memory.take<float>(keeps ? rows * splits : 0);
+    has_moments = moments;
+    has_best = keeps;
   }
 
-  /// Moves the parameters of row `from` to row `to`, to < from.
-  void move(std::size_t to, std::size_t from) const {
-    for (float* array : {alpha, alpha_mean, alpha_square}) std::copy_n(array + from * width, width, array + to * width);
-    split_count[to] = split_count[from];
-    std::copy_n(split_parameter + from * splits, splits, split_parameter + to * splits);
-    for (float* array : {split_sign, beta, beta_mean, beta_square}) {
-      std::copy_n(array + from * splits, splits, array + to * splits);
-    }
+  /// The arrays that rows take along when they move, [r, width] and [r, splits]; null where there is none.
+  [[nodiscard]] constexpr std::array<float*, 4> by_parameter() const {
+    return {alpha, has_moments ? alpha_mean : nullptr, has_moments ? alpha_square : nullptr,
+            has_best ? alpha_best : nullptr};
+  }
+  [[nodiscard]] constexpr std::array<float*, 5> by_split() const {
+    return {split_sign, beta, has_moments ? beta_mean : nullptr, has_moments ? beta_square : nullptr,
+            has_best ? beta_best : nullptr};
   }
 };
 

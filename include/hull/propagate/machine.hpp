@@ -10,6 +10,7 @@
 
 #include <hull/core/arena.hpp>
 #include <hull/core/deadline.hpp>
+#include <hull/propagate/coefficients.hpp>
 #include <hull/propagate/share.hpp>
 #include <hull/propagate/specification.hpp>
 #include <hull/propagate/state.hpp>
@@ -26,10 +27,6 @@ struct row_form final {
 template <Network Net>
 using coefficient_views = std::array<float*, stage_count<Net>>;
 
-/// Which contributions of a head's operands come first: those overwrite, the others add.
-template <class S>
-using overwrite_flags = std::array<bool, S::input_count>;
-
 /// The steps of a propagation on stage S of network Net. All pointers of state and rows point into memory().
 template <class M, class Net>
 concept Machine = Network<Net> &&
@@ -37,6 +34,11 @@ concept Machine = Network<Net> &&
              std::span<row_form const> forms, std::span<disjunct const> cases, std::size_t n, bool mine,
              deadline const& end, double* bounds) {
   { machine.memory() } -> std::same_as<arena&>;
+  // A machine's memory is its own. The host sees
+  { machine.bounds(rows) } -> std::convertible_to<double const*>;  // the bounds of rows that have come to the input,
+  machine.read(bounds, bounds, n);                                 // copies of numbers, to the host
+  machine.write(bounds, bounds, n);                                // and from it
+  machine.clear(bounds, n);
   // Ranks: all run the same steps in the same order on rows of their own.
   { machine.share(n) } -> std::same_as<row_range>;    // the rows of n that this rank computes
   { machine.most(n) } -> std::same_as<std::size_t>;   // and the most that any rank computes

@@ -48,10 +48,11 @@ struct memory_of final {
   [[nodiscard]] static constexpr std::size_t row(std::size_t width) {
     return width * sizeof(float) + 2 * sizeof(index_t) + sizeof(float) + 5 * sizeof(double);
   }
-  /// One optimised row with this many coefficients over all stages, parameters and splits. `moments`: Adam's, too.
+  /// One optimised row with this many coefficients over all stages, parameters and splits. `moments`: Adam's, too, and
+  /// the best so far.
   [[nodiscard]] static constexpr std::size_t climbing_row(std::size_t columns, std::size_t width, std::size_t splits,
                                                           bool moments) {
-    return (columns + (moments ? 3 : 1) * width + (moments ? 6 : 4) * splits) * sizeof(float) + 3 * sizeof(index_t) +
+    return (columns + (moments ? 4 : 1) * width + (moments ? 7 : 4) * splits) * sizeof(float) + 3 * sizeof(index_t) +
            sizeof(float) + 3 * sizeof(double);
   }
 

@@ -92,7 +92,8 @@ class propagation final {
     std::size_t at = machine_->share(forms.size()).first;
     backward(forms, machine_->share(forms.size()), machine_->most(forms.size()),
              [&](row_block const& rows, coefficient_views<Net> const&) {
-               for (std::size_t r = 0; r < rows.count; ++r) bounds[at++] = known_bound(rows.bound[r]);
+               double const* const found = machine_->bounds(rows);
+               for (std::size_t r = 0; r < rows.count; ++r) bounds[at++] = known_bound(found[r]);
              });
     machine_->gather(bounds.data(), bounds.size());
     return bounds;
@@ -113,7 +114,8 @@ class propagation final {
       if (!with_input && last != 0) work.a[0] = nullptr;
       machine_->seed_forms(state_, forms.subspan(first, work.rows.count), work.rows, work.a);
       machine_->bound_by_intervals(state_, work.rows, work.a);
-      for (std::size_t r = 0; r < work.rows.count; ++r) bounds.push_back(known_bound(work.rows.bound[r]));
+      double const* const found = machine_->bounds(work.rows);
+      for (std::size_t r = 0; r < work.rows.count; ++r) bounds.push_back(known_bound(found[r]));
       rows_.release(mark);
     }
     return bounds;
@@ -325,14 +327,7 @@ class propagation final {
     using S = stage<Net, J>;
     if (!layout.reached(J)) return;
     machine_->poll(end_);
-    machine_->template relax_rows<S>(state_, work.rows, work.a);
-    overwrite_flags<S> overwrite{};
-    for (std::size_t i = 0; i < S::input_count; ++i) {
-      bool const repeated = std::find(S::info.inputs.begin(), S::info.inputs.begin() + i, S::info.inputs[i]) !=
-                            S::info.inputs.begin() + i;
-      overwrite[i] = layout.writer[S::info.inputs[i]] == J && !repeated;
-    }
-    machine_->template backward<S>(state_, work.rows, work.a, overwrite, work.scratch);
+    machine_->template step_back<S>(state_, work.rows, work.a, overwrites<S>(layout), work.scratch);
   }
 
   /// At the input, the bound by intervals is the bound of the row.

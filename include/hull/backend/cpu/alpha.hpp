@@ -5,9 +5,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
 
 #include <hull/backend/cpu/lanes.hpp>
 #include <hull/backend/cpu/parallel.hpp>
+#include <hull/backend/free_rows.hpp>
 #include <hull/propagate/free.hpp>
 #include <hull/propagate/rounding_error.hpp>
 #include <hull/scalar/rounding.hpp>
@@ -15,29 +17,6 @@
 namespace hull::cpu {
 
 namespace detail {
-
-/// The line at parameter alpha of one side of free column f.
-struct side final {
-  float const *slope_zero, *slope_one, *shift_zero, *shift_one;
-
-  [[nodiscard]] float slope(std::size_t f, float alpha) const {
-    return slope_zero[f] + alpha * (slope_one[f] - slope_zero[f]);
-  }
-  [[nodiscard]] double shift(std::size_t f, float alpha) const {
-    double const zero = shift_zero[f];
-    return zero + static_cast<double>(alpha) * (static_cast<double>(shift_one[f]) - zero);
-  }
-  /// Derivative of the line's value at t = origin + d.
-  [[nodiscard]] float gradient(std::size_t f, float d) const {
-    return (slope_one[f] - slope_zero[f]) * d + (shift_one[f] - shift_zero[f]);
-  }
-};
-[[nodiscard]] inline side lower_side(free_columns const& f) {
-  return {f.zero.lower_slope, f.one.lower_slope, f.zero.lower_shift, f.one.lower_shift};
-}
-[[nodiscard]] inline side upper_side(free_columns const& f) {
-  return {f.zero.upper_slope, f.one.upper_slope, f.zero.upper_shift, f.one.upper_shift};
-}
 
 /// Calls body(q, f) for the splits of row r in this stage.
 template <class Body>
@@ -57,25 +36,37 @@ inline void hold_splits(free_rows const& p, free_columns const& f, std::size_t r
   });
 }
 
-/// The multiplier's form: beta * constraint(z) >= 0 may be taken off the row. It is bounded by the line of z that makes
-/// it largest, -beta z for z >= 0 and beta z for z <= 0.
-struct constraint_line final {
-  float slope, shift;
-};
-[[nodiscard]] inline constraint_line constraint_of(free_columns const& f, std::size_t at, float sign) {
-  if (sign > 0) return {-f.kink.upper_slope[at], -f.kink.upper_shift[at]};
-  return {f.kink.lower_slope[at], f.kink.lower_shift[at]};
-}
-
-inline void climb(float& x, float& mean, float& square, float gradient, float rate, adam_step const& adam, float most) {
-  float const g = std::isfinite(gradient) ? gradient : 0.0f;
-  mean = adam_step::keep_mean * mean + (1 - adam_step::keep_mean) * g;
-  square = adam_step::keep_square * square + (1 - adam_step::keep_square) * g * g;
-  float const moved = x + rate * mean / (std::sqrt(square * adam.correction) + adam_step::floor);
-  x = moved > 0 ? (moved < most ? moved : most) : 0.0f;  // NaN becomes 0
-}
-
 }  // namespace detail
+
+/// Every row begins with CROWN's own parameters of this stage.
+inline void start_rows(free_columns const& f, free_rows const& p, std::size_t rows) {
+  for (std::size_t r = 0; r < rows; ++r) std::copy_n(f.start, f.count, p.alpha + r * p.width + f.offset);
+}
+
+/// Moves rows together: row from[i] becomes row i; from[i] >= i, rising.
+inline void move_rows(row_block const& rows, free_rows const& p, std::span<index_t const> from) {
+  auto const move = [&](auto* numbers, std::size_t width) {
+    if (numbers == nullptr) return;
+    for (std::size_t i = 0; i < from.size(); ++i) {
+      if (from[i] != i) std::copy_n(numbers + from[i] * width, width, numbers + i * width);
+    }
+  };
+  move(rows.box, 1);
+  move(rows.index, 1);
+  move(rows.sign, 1);
+  for (float* const array : p.by_parameter()) move(array, p.width);
+  move(p.split_count, 1);
+  move(p.split_parameter, p.splits);
+  for (float* const array : p.by_split()) move(array, p.splits);
+}
+
+/// The parameters of these rows are the best so far.
+inline void keep_rows(free_rows const& p, std::span<index_t const> rows) {
+  for (index_t const r : rows) {
+    std::copy_n(p.alpha + r * p.width, p.width, p.alpha_best + r * p.width);
+    std::copy_n(p.beta + r * p.splits, p.splits, p.beta_best + r * p.splits);
+  }
+}
 
 /// relax_rows with the rows' own lines in free columns: from `a` [r, live] at the output, which is kept, to `moved`
 /// [r, live] at the head. Adds to value and slack. Sound for any parameters in [0, 1] and any beta >= 0.
@@ -83,7 +74,7 @@ template <class R>
 void relax_free_rows(row_block const& rows, stage_state const& s, free_columns const& f, free_rows const& p, float* a,
                      float* moved, bool counts = true) {
   std::size_t const live = s.live_count;
-  detail::side const low = detail::lower_side(f), high = detail::upper_side(f);
+  free_side const low = side_of(f, true), high = side_of(f, false);
   parallel_ranges(rows.count, 1, 4 * live, [&](std::size_t first, std::size_t last) {
     for (std::size_t r = first; r < last; ++r) {
       float* const row = a + r * live;
@@ -111,14 +102,8 @@ void relax_free_rows(row_block const& rows, stage_state const& s, free_columns c
       detail::for_splits(p, f, r, [&](std::size_t q, std::size_t i) {
         float const x = p.held[q];
         line_arrays const& lines = p.split_sign[q] > 0 ? f.above : f.below;
-        auto const constraint = detail::constraint_of(f, i, p.split_sign[q]);
-        if (p.beta[q] < 0) {  // not chosen yet: the one that leaves the row's coefficient as it was before the split
-          bool const positive = x >= 0;
-          float const before = positive ? low.slope(i, alpha[i]) : high.slope(i, alpha[i]);
-          float const now = positive ? lines.lower_slope[i] : lines.upper_slope[i];
-          float const start = x * (before - now) / constraint.slope;
-          p.beta[q] = start > 0 && std::isfinite(start) ? start : 0;
-        }
+        auto const constraint = constraint_of(f, i, p.split_sign[q]);
+        if (p.beta[q] < 0) p.beta[q] = first_beta(f, i, x, alpha[i], lines, constraint);
         float const beta = p.beta[q];
         std::size_t const c = f.column[i];
         row[c] = x;
@@ -147,7 +132,7 @@ void relax_free_rows(row_block const& rows, stage_state const& s, free_columns c
 inline void climb_rows(row_block const& rows, stage_state const& s, free_columns const& f, free_rows const& p,
                        adam_step const& adam, float* a, float* d) {
   std::size_t const live = s.live_count;
-  detail::side const low = detail::lower_side(f), high = detail::upper_side(f);
+  free_side const low = side_of(f, true), high = side_of(f, false);
   parallel_ranges(rows.count, 1, 8 * live, [&](std::size_t first, std::size_t last) {
     for (std::size_t r = first; r < last; ++r) {
       float* const row = a + r * live;
@@ -155,12 +140,12 @@ inline void climb_rows(row_block const& rows, stage_state const& s, free_columns
       detail::hold_splits(p, f, r, row);
       detail::for_splits(p, f, r, [&](std::size_t q, std::size_t i) {
         line_arrays const& lines = p.split_sign[q] > 0 ? f.above : f.below;
-        auto const constraint = detail::constraint_of(f, i, p.split_sign[q]);
+        auto const constraint = constraint_of(f, i, p.split_sign[q]);
         float& t = head[f.column[i]];
         bool const positive = p.held[q] >= 0;
         float const y = (positive ? lines.lower_slope[i] : lines.upper_slope[i]) * t +
                         (positive ? lines.lower_shift[i] : lines.upper_shift[i]);
-        detail::climb(p.beta[q], p.beta_mean[q], p.beta_square[q], constraint.slope * t + constraint.shift,
+        hull::climb(p.beta[q], p.beta_mean[q], p.beta_square[q], constraint.slope * t + constraint.shift,
                       adam.beta_rate, adam, 1e30f);
         p.held[q] = y;
       });
@@ -174,7 +159,7 @@ inline void climb_rows(row_block const& rows, stage_state const& s, free_columns
         float const y = positive ? low.slope(i, share) * t + static_cast<float>(low.shift(i, share))
                                  : high.slope(i, share) * t + static_cast<float>(high.shift(i, share));
         head[f.column[i]] = y;
-        detail::climb(alpha[i], mean[i], square[i], x * (positive ? low.gradient(i, t) : high.gradient(i, t)),
+        hull::climb(alpha[i], mean[i], square[i], x * (positive ? low.gradient(i, t) : high.gradient(i, t)),
                       adam.alpha_rate, adam, 1.0f);
       }
       detail::for_splits(p, f, r, [&](std::size_t q, std::size_t i) { head[f.column[i]] = p.held[q]; });

@@ -6,7 +6,7 @@
 #include <cmath>
 #include <cstring>
 
-#include <hull/backend/cpu/interval_step.hpp>
+#include <hull/backend/interval_step.hpp>
 #include <hull/backend/cpu/parallel.hpp>
 #include <hull/backend/cpu/product.hpp>
 #include <hull/ops/window.hpp>
@@ -161,11 +161,15 @@ inline void conv_backward(conv_weights const& w, std::size_t rows, stage_state c
   });
 }
 
-/// Roundings of one term before it is added to a coefficient of the operand: the product over the output channels; and
-/// additions to such a coefficient: one for each position that covers it.
-[[nodiscard]] constexpr std::size_t conv_roundings(extents out, window const& filter) {
-  return product_roundings(out[0] / filter.groups);
-}
-[[nodiscard]] constexpr std::size_t conv_additions(window const& filter) { return filter.overlap(); }
+/// Order of summation (backend/roundings.hpp): a product over the output channels, then one addition for each position
+/// that covers an element.
+struct order final {
+  [[nodiscard]] static constexpr std::size_t conv_roundings(extents out, window const& filter) {
+    return product_roundings(out[0] / filter.groups);
+  }
+  [[nodiscard]] static constexpr std::size_t conv_additions(extents /*out*/, window const& filter) {
+    return filter.overlap();
+  }
+};
 
 }  // namespace hull::cpu

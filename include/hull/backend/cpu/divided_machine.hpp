@@ -35,7 +35,7 @@ class divided_machine final : public machine<Net, R, Member> {
       auto* const sums = reinterpret_cast<affine_sums*>(scratch);
       this->template add_up<S>(state, sums);
       this->member_.sum(reinterpret_cast<double*>(sums), 3 * state.batch * S::size);
-      this->template store<S>(state, sums, (base::template terms<S>() + 1) * Net::ranks);
+      this->template store<S>(state, sums, (affine_terms<S>() + 1) * Net::ranks);
     } else {
       base::template forward<S>(state, scratch);
     }
@@ -220,6 +220,13 @@ class divided_machine final : public machine<Net, R, Member> {
     } else {
       base::template backward<S>(state, rows, a, overwrite, scratch);
     }
+  }
+
+  template <class S>
+  void step_back(network_state<Net> const& state, row_block const& rows, coefficient_views<Net> const& a,
+                 overwrite_flags<S> const& overwrite, float* scratch) const {
+    relax_rows<S>(state, rows, a);
+    backward<S>(state, rows, a, overwrite, scratch);
   }
 
   template <class S>

@@ -1,132 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which columns of a stage are free, and the lines between which their parameters choose.
+// Which columns of a stage are free.
 #pragma once
 
-#include <array>
-#include <cmath>
-#include <limits>
-
-#include <hull/backend/cpu/relax.hpp>
-#include <hull/propagate/free.hpp>
+#include <hull/backend/free_lines.hpp>
 
 namespace hull::cpu {
 
-/// The tail of a stage around its first kink that the interval straddles. Lines are functions of the head t.
-struct kink_lines final {
-  bool found = false;
-  interval<float> argument{};          // of the kink
-  lines<float> kink{};                 // the argument z
-  std::array<lines<float>, 4> tail{};  // parameter 0, parameter 1, z >= 0, z <= 0
-};
-
-/// `start`: lines and interval of the head as relax_tail begins with them.
-template <class S, class Parameters>
-kink_lines relax_kink(Parameters const& weights, stage_state const& s, std::size_t i) {
-  kink_lines result;
-  interval<float> value{s.lower[i], s.upper[i]}, domain = value;
-  lines<float> around{{1, 0}, {1, 0}};
-  if (!is_finite(value)) return result;
-  if constexpr (HeadOf<typename S::head, max_head>) {
-    domain = {down::from_double(down::sub(s.origin[i], static_cast<double>(s.radius[i]))),
-              up::from_double(up::add(s.origin[i], static_cast<double>(s.radius[i])))};
-    if (!std::isinf(s.ceiling[i]) || s.ceiling[i] > 0) around.upper = {0, s.ceiling[i]};
-  }
-  std::array<interval<float>, 4> values{};
-  S::for_each_tail([&]<std::size_t I> {
-    auto const f = weights.template element<I>(i);
-    if (result.found) {
-      for (std::size_t v = 0; v < 4; ++v) {
-        result.tail[v] = compose(f.relax(values[v]), result.tail[v], domain);
-        values[v] = f.image(values[v]);
-      }
-      return;
-    }
-    if constexpr (Kinked<decltype(weights.template element<I>(i))>) {
-      if (value.lower < 0 && value.upper > 0 && is_finite(value) && !f.linear_on(value)) {
-        result = {true, value, around, {}};
-        interval<float> const above{0, value.upper}, below{value.lower, 0};
-        auto const ends = f.free_lines(value);
-        values = {f.image(value), f.image(value), f.image(above), f.image(below)};
-        result.tail = {compose(ends[0], around, domain), compose(ends[1], around, domain),
-                       compose(f.relax(above), around, domain), compose(f.relax(below), around, domain)};
-        return;
-      }
-    }
-    around = compose(f.relax(value), around, domain);
-    value = f.image(value);
-  });
-  return result;
-}
-
 /// Fills the free columns of stage S after its relaxation, for a batch of one box. `offset`: parameters of the stages
-/// before. `head_bias(i)`: constant of the head at element i, for the scores of branching only.
-///
-/// Why it is sound: a mean of two sound lines is sound. Its slope is computed in float with at most three roundings of
-/// numbers no larger than twice the steepest slope, its shift in double; what both may be wrong by, over the radius
-/// of t, is in `error`, with the error of the backward product that relax_stage describes.
+/// before. `head_bias(i)`: constant of the head at element i.
 template <class S, class R, class Parameters, class Bias>
 void find_free(Parameters const& weights, stage_state const& s, free_columns& f, std::size_t offset,
                std::size_t roundings, Bias&& head_bias) {
-  std::size_t const n = s.live_count;
   double const product_error = gamma(roundings, unit_float), sum_error = gamma(4 * S::size + 256, unit_double);
   f.offset = offset;
   f.count = 0;
-  for (std::size_t c = 0; c < n; ++c) {
-    double const shift = std::max(std::fabs(s.lower_shift[c]), std::fabs(s.upper_shift[c]));
-    f.fixed.lower_slope[c] = s.lower_slope[c];
-    f.fixed.upper_slope[c] = s.upper_slope[c];
-    f.fixed.lower_shift[c] = s.lower_shift[c];
-    f.fixed.upper_shift[c] = s.upper_shift[c];
-    f.fixed_error[c] = R::outward ? up::from_double(1.001 * (s.error[c] + sum_error * shift)) : 0;
-    f.mask[c] = 0;
-
-    std::size_t const i = s.live[c];
-    kink_lines const found = relax_kink<S>(weights, s, i);
-    if (!found.found) continue;
-    std::size_t const at = f.count;
-    double const origin = s.origin[i], doubt = s.origin_error[i], radius = s.radius[i];
-    double steep = 0, far = 0;
-    // line(origin) - centre, rounded outward: see relax_stage
-    auto const store = [&](line_arrays const& to, lines<float> const& from, double centre) {
-      auto const value = [&](line<float> l) { return l.slope * origin + l.bias - centre; };
-      auto const wrong = [&](line<float> l) {
-        double const sizes = std::fabs(l.slope * origin) + std::fabs(l.bias) + std::fabs(centre);
-        return R::outward ? std::fabs(l.slope) * doubt + 8 * unit_double * sizes : 0.0;
-      };
-      to.lower_slope[at] = from.lower.slope;
-      to.upper_slope[at] = from.upper.slope;
-      to.lower_shift[at] = down::from_double(value(from.lower) - wrong(from.lower));
-      to.upper_shift[at] = up::from_double(value(from.upper) + wrong(from.upper));
-      steep = std::max<double>({steep, std::fabs(from.lower.slope), std::fabs(from.upper.slope)});
-      far = std::max<double>({far, std::fabs(to.lower_shift[at]), std::fabs(to.upper_shift[at])});
-    };
-    auto const rounding = [&] {
-      double const slopes = (steep * (product_error + 16 * unit_float) + 8 * float_floor) * radius;
-      return R::outward ? up::from_double(1.001 * (slopes + sum_error * far)) : 0.0f;
-    };
-    store(f.kink, found.kink, 0);
-    f.split_error[at] = rounding();
-    steep = far = 0;
-    line_arrays const* const targets[] = {&f.zero, &f.one, &f.above, &f.below};
-    for (std::size_t v = 0; v < 4; ++v) store(*targets[v], found.tail[v], s.centre[i]);
-    f.error[at] = rounding();
-    if (!std::isfinite(steep + far) || !std::isfinite(f.error[at]) || !std::isfinite(f.split_error[at])) continue;
-
-    bool const is_one = s.lower_slope[c] == f.one.lower_slope[at] && s.upper_slope[c] == f.one.upper_slope[at];
-    f.start[at] = is_one ? 1.0f : 0.0f;
-    auto const& low = found.tail[0].lower;
-    auto const& high = found.tail[0].upper;
-    double const inner = 0.5 * (static_cast<double>(found.kink.lower.slope) + found.kink.upper.slope);
-    double const constant = 0.5 * (static_cast<double>(found.kink.lower.bias) + found.kink.upper.bias);
-    double const place = inner == 0 ? 0 : -constant / inner;  // z = 0 there
-    f.gap[at] = static_cast<float>((static_cast<double>(high.slope) - low.slope) * place + high.bias - low.bias);
-    f.ratio[at] = found.argument.upper / (found.argument.upper - found.argument.lower);
-    f.bias[at] = static_cast<float>(inner * head_bias(i) + constant);
-    f.column[at] = static_cast<index_t>(c);
-    f.fixed.lower_slope[c] = f.fixed.upper_slope[c] = f.fixed.lower_shift[c] = f.fixed.upper_shift[c] = 0;
-    f.fixed_error[c] = 0;
-    f.mask[c] = 1;
-    ++f.count;
+  for (std::size_t c = 0; c < s.live_count; ++c) {
+    set_fixed<R>(s, f, c, sum_error);
+    if (!set_free<S, R>(weights, s, f, c, f.count, product_error, sum_error, head_bias(s.live[c]))) continue;
+    f.column[f.count++] = static_cast<index_t>(c);
+    clear_fixed(f, c);
   }
 }
 

@@ -12,6 +12,7 @@
 #include <hull/core/arena.hpp>
 #include <hull/core/deadline.hpp>
 #include <hull/propagate/share.hpp>
+#include <hull/propagate/state.hpp>
 
 namespace hull::cpu {
 
@@ -31,6 +32,21 @@ class host {
     memory_ = arena(block_.get(), std::max(bytes, memory_.capacity()));
   }
   [[nodiscard]] arena& memory() { return memory_; }
+
+  // What the steps have written is on the host already.
+  [[nodiscard]] static double const* bounds(row_block const& rows) { return rows.bound; }
+  template <class T>
+  static void read(T* to, T const* from, std::size_t count) {
+    std::copy_n(from, count, to);
+  }
+  template <class T>
+  static void write(T* to, T const* from, std::size_t count) {
+    std::copy_n(from, count, to);
+  }
+  template <class T>
+  static void clear(T* numbers, std::size_t count) {
+    std::fill_n(numbers, count, T{});
+  }
 
   // Ranks: see Machine (propagate/machine.hpp).
   [[nodiscard]] row_range share(std::size_t rows) const { return member_.share(rows); }

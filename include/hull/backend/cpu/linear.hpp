@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include <hull/backend/cpu/interval_step.hpp>
+#include <hull/backend/interval_step.hpp>
 #include <hull/backend/cpu/lanes.hpp>
 #include <hull/backend/cpu/parallel.hpp>
 #include <hull/backend/cpu/product.hpp>
@@ -113,9 +113,5 @@ inline void linear_backward(column_block const& w, std::size_t rows, stage_state
       [&](std::size_t k, std::size_t j) { return w.weight[y.live[k] * w.stride + live[j] - w.first]; },
       a_x + mine.first, x.live_count, overwrite, scratch);
 }
-
-/// Roundings of one term before it is added to a coefficient of the operand, and additions to such a coefficient.
-[[nodiscard]] constexpr std::size_t linear_roundings(std::size_t out) { return 1 + std::min(out, chain); }
-[[nodiscard]] constexpr std::size_t linear_additions(std::size_t out) { return product_additions(out); }
 
 }  // namespace hull::cpu

@@ -16,11 +16,11 @@
 #include <hull/backend/cpu/linear.hpp>
 #include <hull/backend/cpu/max.hpp>
 #include <hull/backend/cpu/neurons.hpp>
-#include <hull/backend/cpu/operands.hpp>
 #include <hull/backend/cpu/points.hpp>
 #include <hull/backend/cpu/relax.hpp>
-#include <hull/backend/cpu/roundings.hpp>
 #include <hull/backend/cpu/sparse.hpp>
+#include <hull/backend/operands.hpp>
+#include <hull/backend/roundings.hpp>
 #include <hull/net/parameters.hpp>
 #include <hull/propagate/machine.hpp>
 #include <hull/shard/member.hpp>
@@ -35,6 +35,7 @@ class machine : public host<Member> {
 
  public:
   using rounding = R;
+  using rounds = rounding_counts<order>;
 
   /// Borrows what the member stands for.
   explicit machine(Member member) : host<Member>(member) {}
@@ -78,7 +79,7 @@ class machine : public host<Member> {
       }
       auto* const sums = reinterpret_cast<affine_sums*>(scratch);
       add_up<S>(state, sums);
-      store<S>(state, sums, terms<S>());
+      store<S>(state, sums, affine_terms<S>());
     }
     if constexpr (HeadOf<typename S::head, sparse_head>) sparse_forward<S, R>(x, y, state.batch);
     if constexpr (HeadOf<typename S::head, max_head>) max_forward<S>(*x[0], y, state.batch);
@@ -140,9 +141,7 @@ class machine : public host<Member> {
   template <class S>
   void seed_neurons(network_state<Net> const& state, row_block const& rows, coefficient_views<Net> const& a) const {
     auto const& s = state.stage[S::number];
-    // seeds are the weights themselves (one rounding if those are rounded); additions by other consumers round them
-    std::size_t const own = S::input_count == 1 ? additions<S>() : 0;
-    double const seed_error = gamma(operand_additions<S>() - own + 2, unit_float);
+    double const seed_error = gamma(rounds::template seed_roundings<S>(), unit_float);
     for (std::size_t r = 0; r < rows.count; ++r) {
       std::size_t const at = rows.box[r] * S::size + rows.index[r];
       rows.value[r] = rows.sign[r] * s.origin[at];
@@ -170,7 +169,7 @@ class machine : public host<Member> {
   void seed_forms(network_state<Net> const& state, std::span<row_form const> forms, row_block const& rows,
                   coefficient_views<Net> const& a) const {
     cpu::seed_forms<R>(state.stage.front(), state.stage.back(), forms, rows, a.front(), a.back(),
-                       all_additions<Net, 0>());
+                       rounds::template all_additions<Net, 0>());
   }
 
   /// Bounds rows at the output of the last stage (and at the input, for terms over X) by the intervals there.
@@ -205,6 +204,14 @@ class machine : public host<Member> {
       if constexpr (HeadOf<typename S::head, sparse_head>) sparse_backward<S>(rows.count, y, a[S::number], x, out);
       if constexpr (HeadOf<typename S::head, max_head>) max_backward(rows, y, a[S::number], *x[0], out[0]);
     }
+  }
+
+  /// Both: from the output of stage S to the outputs of its operands.
+  template <class S>
+  void step_back(network_state<Net> const& state, row_block const& rows, coefficient_views<Net> const& a,
+                 overwrite_flags<S> const& overwrite, float* scratch) const {
+    relax_rows<S>(state, rows, a);
+    backward<S>(state, rows, a, overwrite, scratch);
   }
 
   /// Gives the bounds of rows to the head's intervals of stage S: intersects, or replaces if not `intersect`.
@@ -258,11 +265,24 @@ class machine : public host<Member> {
   /// Free columns of stage S, after relax<S>.
   template <class S>
   void collect_free(network_state<Net> const& state, free_columns& f, std::size_t offset) const {
-    find_free<S, R>(member_.weights(), state.stage[S::number], f, offset, roundings<S>(), [&](std::size_t i) {
+    find_free<S, R>(member_.weights(), state.stage[S::number], f, offset, rounds::template roundings<S>(), [&](std::size_t i) {
       if constexpr (HeadOf<typename S::head, linear_head>) return bias<S>()[i];
       if constexpr (HeadOf<typename S::head, conv_head>) return bias<S>()[i / (S::shape[1] * S::shape[2])];
       return 0.0f;
     });
+  }
+
+  /// CROWN's own parameters of one stage for all rows.
+  static void start_rows(free_columns const& f, free_rows const& parameters, std::size_t rows) {
+    cpu::start_rows(f, parameters, rows);
+  }
+  /// Row from[i] becomes row i; from[i] >= i, rising.
+  static void move_rows(row_block const& rows, free_rows const& parameters, std::span<index_t const> from) {
+    cpu::move_rows(rows, parameters, from);
+  }
+  /// The parameters of these rows are the best so far.
+  static void keep_rows(free_rows const& parameters, std::span<index_t const> rows) {
+    cpu::keep_rows(parameters, rows);
   }
 
   /// relax_rows with parameters: from a[S], which is kept, to `moved`, both [rows, live].
@@ -333,20 +353,11 @@ class machine : public host<Member> {
   /// Lines, outputs and live columns of stage S from the intervals of its head.
   template <class S>
   void relax(network_state<Net>& state) const {
-    relax_stage<S, R>(member_.weights(), sources<S>(state), state.stage[S::number], state.batch, roundings<S>(),
+    relax_stage<S, R>(member_.weights(), sources<S>(state), state.stage[S::number], state.batch, rounds::template roundings<S>(),
                       rounded<S>());
   }
 
  protected:
-  /// Terms of one element of an affine head, bias included.
-  template <class S>
-  [[nodiscard]] static constexpr std::size_t terms() {
-    if constexpr (HeadOf<typename S::head, conv_head>) {
-      return S::template operand<0>[0] / S::head::filter.groups * S::head::filter.area() + 1;
-    }
-    return S::template operand<0>.size() + 1;
-  }
-
   /// Sums of an affine head without its bias, [batch, size].
   template <class S>
   void add_up(network_state<Net> const& state, affine_sums* sums) const {

@@ -11,6 +11,7 @@
 #include <cstring>
 
 #include <hull/backend/cpu/parallel.hpp>
+#include <hull/backend/summation.hpp>
 
 namespace hull::cpu {
 
@@ -20,20 +21,11 @@ inline constexpr std::size_t lanes = simd_bytes / sizeof(float);
 // aligned(4): operands need no alignment
 using vec [[gnu::vector_size(simd_bytes), gnu::aligned(4), gnu::may_alias]] = float;
 
-inline constexpr std::size_t chain = 32;                           // terms summed in one register
 inline constexpr std::size_t panel = 2 * lanes;                    // columns of a packed panel
 inline constexpr std::size_t tile_rows = lanes == 16 ? 12 : 6;     // rows of a register tile
 inline constexpr std::size_t block_terms = 256;                    // rows of W packed at a time, a multiple of `chain`
 inline constexpr std::size_t block_columns = 512 / panel * panel;  // columns of W packed at a time
 inline constexpr std::size_t block_floats = block_terms * block_columns;
-
-/// Additions to one element of C that a product of `terms` terms makes; each rounds all that C held before.
-[[nodiscard]] constexpr std::size_t product_additions(std::size_t terms) { return (terms + chain - 1) / chain; }
-
-/// Roundings that one term can meet on the way to an element, the additions to C included.
-[[nodiscard]] constexpr std::size_t product_roundings(std::size_t terms) {
-  return 1 + std::min(terms, chain) + product_additions(terms);
-}
 
 /// Floats of a packed matrix of terms x columns.
 [[nodiscard]] constexpr std::size_t packed_floats(std::size_t terms, std::size_t columns) {
@@ -53,8 +45,8 @@ void pack_panel(float* dst, std::size_t terms, std::size_t first_column, std::si
 /// C (+)= A B on one register tile: A [tile_rows, terms] row major, B one packed panel.
 inline void tile_product(float const* a, std::size_t lda, float const* b, std::size_t terms, float* c, std::size_t ldc,
                          bool overwrite) {
-  for (std::size_t begin = 0; begin < terms; begin += chain) {
-    std::size_t const end = std::min(terms, begin + chain);
+  for (std::size_t begin = 0; begin < terms; begin += chain_terms) {
+    std::size_t const end = std::min(terms, begin + chain_terms);
     vec sum[tile_rows][2]{};
     for (std::size_t k = begin; k < end; ++k) {
       vec const b0 = *reinterpret_cast<vec const*>(b + k * panel);

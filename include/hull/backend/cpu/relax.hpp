@@ -3,71 +3,19 @@
 // step that takes rows from the output of a stage to its head.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include <hull/backend/cpu/lanes.hpp>
 #include <hull/backend/cpu/parallel.hpp>
 #include <hull/backend/cpu/product.hpp>
 #include <hull/backend/cpu/sparse.hpp>
+#include <hull/backend/lines.hpp>
 #include <hull/net/parameters.hpp>
 #include <hull/propagate/rounding_error.hpp>
 #include <hull/propagate/state.hpp>
-#include <hull/relax/compose.hpp>
 
 namespace hull::cpu {
-
-/// The tail of stage S at element i, as one relaxation: lines of the whole chain and the interval of the output.
-struct tail_bounds final {
-  lines<float> around;
-  interval<float> image;
-  interval<float> domain;  // of the variable that the lines are over
-};
-
-template <class S, class Parameters>
-tail_bounds relax_tail(Parameters const& weights, stage_state const& s, std::size_t box, std::size_t i) {
-  std::size_t const at = box * s.size + i;
-  interval<float> value{s.lower[at], s.upper[at]};
-  lines<float> around{{1, 0}, {1, 0}};
-  interval<float> domain = value;
-  if constexpr (HeadOf<typename S::head, max_head>) {
-    // the head as a function of its pick: at least the pick, at most the ceiling
-    domain = {down::from_double(down::sub(s.origin[at], static_cast<double>(s.radius[at]))),
-              up::from_double(up::add(s.origin[at], static_cast<double>(s.radius[at])))};
-    if (!std::isinf(s.ceiling[at]) || s.ceiling[at] > 0) around.upper = {0, s.ceiling[at]};
-  }
-  if (!is_finite(value)) {  // nothing is known: NaN in the lines reaches every row and ends as "unknown"
-    float const nan = std::numeric_limits<float>::quiet_NaN();
-    return {{{0, nan}, {0, nan}}, {nan, nan}, {nan, nan}};
-  }
-  S::for_each_tail([&]<std::size_t I> {
-    auto const f = weights.template element<I>(i);
-    around = compose(f.relax(value), around, domain);
-    value = f.image(value);
-  });
-  return {around, value, domain};
-}
-
-/// Whether tighter bounds of the head could tighten the relaxation of element i.
-template <class S, class Parameters>
-bool gains_from_bounds(Parameters const& weights, stage_state const& s, std::size_t box, std::size_t i) {
-  interval<float> value{s.lower[box * s.size + i], s.upper[box * s.size + i]};
-  bool linear = true;
-  S::for_each_tail([&]<std::size_t I> {
-    auto const f = weights.template element<I>(i);
-    linear = linear && f.linear_on(value);
-    value = f.image(value);
-  });
-  return !linear;
-}
-
-/// How far the line of the other side can be from a line of the same slope through its own shift: the largest of
-/// (upper slope - lower slope) (t - origin) on the domain, at least 0.
-inline double far_gap(lines<float> around, interval<float> domain, double origin) {
-  double const steeper = static_cast<double>(around.upper.slope) - static_cast<double>(around.lower.slope);
-  double const gap = std::max(steeper * (domain.lower - origin), steeper * (domain.upper - origin));
-  return gap == gap ? std::max(gap, 0.0) : gap;  // NaN stays
-}
 
 /// Drops the columns that are zero for every box, and moves the others together.
 inline void compact(stage_state& s, std::size_t batch) {
@@ -76,11 +24,7 @@ inline void compact(stage_state& s, std::size_t batch) {
   for (std::size_t i = 0; i < n; ++i) {
     bool live = false;
     for (std::size_t b = 0; b < batch && !live; ++b) {
-      std::size_t const at = b * n + i;
-      // written so that NaN counts as live
-      bool const zero = s.lower_slope[at] == 0 && s.upper_slope[at] == 0 && s.lower_shift[at] == 0 &&
-                        s.upper_shift[at] == 0 && s.spread[at] == 0;
-      live = !zero;
+      live = is_live(s, b * n + i);
     }
     s.slot[i] = live ? static_cast<index_t>(s.live_count) : stage_state::dead;
     if (live) s.live[s.live_count++] = static_cast<index_t>(i);
@@ -104,28 +48,18 @@ inline void compact(stage_state& s, std::size_t batch) {
   }
 }
 
-/// Relative error of A * slope: none for the slopes of a stable ReLU.
-inline double slope_error(stage_state const& s, std::size_t at) {
-  auto const exact = [](float slope) { return slope == 0 || slope == 1; };
-  return exact(s.lower_slope[at]) && exact(s.upper_slope[at]) ? 0 : 1.001 * unit_float;
-}
-
 /// What rounding can cost each live column per unit of |A|: in A * slope, in the head's backward product, and in sums
 /// of shifts. `roundings` are counted for all n columns in the worst order. In a Linear head the live ones make fewer
 /// chains, and terms that come late meet fewer roundings: c % chain fewer in their own chain, one fewer for each chain
 /// added before.
 inline void find_errors(stage_state& s, bool ordered, std::size_t batch, std::size_t roundings, bool rounded) {
   if (ordered) roundings -= product_additions(s.size) - product_additions(s.live_count);
-  double const sum_error = gamma_sum(s.size);
   double const weight_error = rounded ? 1.001 * unit_float : 0;
   for (std::size_t c = 0; c < s.live_count; ++c) {
-    double const product_error = gamma(ordered ? roundings - c % chain - c / chain : roundings, unit_float);
+    double const product_error = ordered ? ordered_error(roundings, c) : gamma(roundings, unit_float);
     for (std::size_t b = 0; b < batch; ++b) {
       std::size_t const at = b * s.live_count + c;
-      double const steep = std::max(std::fabs(s.lower_slope[at]), std::fabs(s.upper_slope[at]));
-      double const far = std::max(std::fabs(s.lower_far[at]), std::fabs(s.upper_far[at]));
-      double const error = steep * s.reach[at] * (product_error + slope_error(s, at) + weight_error) + sum_error * far;
-      s.error[at] = up::from_double(1.001 * error);
+      s.error[at] = column_error(s, at, s.size, product_error, weight_error);
     }
   }
 }
@@ -140,37 +74,7 @@ void relax_stage(Parameters const& weights, operands<S, stage_state const*> cons
   parallel_ranges(n, 32, 32 * batch, [&](std::size_t first, std::size_t last) {
     for (std::size_t b = 0; b < batch; ++b) {
       for (std::size_t i = first; i < last; ++i) {
-        std::size_t const at = b * n + i;
-        auto const [around, image, domain] = relax_tail<S>(weights, s, b, i);
-        float const centre =
-            static_cast<float>(0.5 * (static_cast<double>(image.lower) + static_cast<double>(image.upper)));
-        float const spread = std::max(up::sub(image.upper, centre), up::sub(centre, image.lower));
-        s.centre[at] = centre;
-        s.spread[at] = spread;
-        s.lower_slope[at] = around.lower.slope;
-        s.upper_slope[at] = around.upper.slope;
-        double const origin = s.origin[at], error = s.origin_error[at];
-        // line(origin) - centre; 4 roundings of double, and the distance of origin from the exact origin
-        auto const shift = [&](line<float> l) { return l.slope * origin + l.bias - centre; };
-        auto const doubt = [&](line<float> l) {
-          return std::fabs(l.slope) * error +
-                 8 * unit_double * (std::fabs(l.slope * origin) + std::fabs(l.bias) + std::fabs(centre));
-        };
-        if constexpr (R::outward) {
-          s.lower_shift[at] = down::from_double(shift(around.lower) - doubt(around.lower));
-          s.upper_shift[at] = up::from_double(shift(around.upper) + doubt(around.upper));
-          double const turn =
-              std::fabs(static_cast<double>(around.upper.slope) - static_cast<double>(around.lower.slope));
-          double const gap = far_gap(around, domain, origin) * (1 + 16 * unit_double) + turn * error;
-          s.lower_far[at] = up::from_double(up::add(static_cast<double>(s.upper_shift[at]), gap));
-          s.upper_far[at] = down::from_double(down::sub(static_cast<double>(s.lower_shift[at]), gap));
-        } else {
-          s.lower_shift[at] = static_cast<float>(shift(around.lower));
-          s.upper_shift[at] = static_cast<float>(shift(around.upper));
-          double const gap = far_gap(around, domain, origin);
-          s.lower_far[at] = static_cast<float>(s.upper_shift[at] + gap);
-          s.upper_far[at] = static_cast<float>(s.lower_shift[at] - gap);
-        }
+        relax_element<S, R>(weights, s, b, i);
       }
     }
   });

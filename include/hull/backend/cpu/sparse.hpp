@@ -2,27 +2,24 @@
 // Heads whose elements are short sums with fixed coefficients: sums, pools of means, slices, transposes, joins.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cmath>
-#include <utility>
 
-#include <hull/backend/cpu/interval_step.hpp>
+#include <hull/backend/interval_step.hpp>
+#include <hull/backend/operands.hpp>
 #include <hull/backend/cpu/parallel.hpp>
 
 namespace hull::cpu {
 
-/// Lists the terms of element k of the head of stage S: f(operand, index, coefficient).
-template <class S, class F>
-inline void for_terms(std::size_t k, F&& f) {
-  [&]<std::size_t... I>(std::index_sequence<I...>) {
-    S::head::template terms<S::template operand<I>...>(k, std::forward<F>(f));
+/// Zeroes the buffers to which this head contributes first.
+template <std::size_t N>
+void clear(std::size_t rows, std::array<stage_state const*, N> const& x, std::array<float*, N> const& out,
+           std::array<bool, N> const& overwrite) {
+  for (std::size_t i = 0; i < N; ++i) {
+    if (overwrite[i]) std::fill_n(out[i], rows * x[i]->live_count, 0.0f);
   }
-  (std::make_index_sequence<S::input_count>{});
 }
-
-/// States (or coefficient buffers) of the operands, by operand number.
-template <class S, class T>
-using operands = std::array<T, S::input_count>;
 
 template <class S, class R>
 void sparse_forward(operands<S, stage_state const*> const& x, stage_state const& y, std::size_t batch) {

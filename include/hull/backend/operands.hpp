@@ -2,16 +2,29 @@
 // What a stage's head reads and writes: states and coefficient buffers of its operands.
 #pragma once
 
-#include <algorithm>
 #include <array>
 #include <cstddef>
+#include <utility>
 
-#include <hull/backend/cpu/sparse.hpp>
+#include <hull/core/config.hpp>
 #include <hull/net/fuse.hpp>
 #include <hull/propagate/machine.hpp>
 #include <hull/propagate/state.hpp>
 
-namespace hull::cpu {
+namespace hull {
+
+/// Lists the terms of element k of the head of stage S: f(operand, index, coefficient).
+template <class S, class F>
+HULL_FN void for_terms(std::size_t k, F&& f) {
+  [&]<std::size_t... I>(std::index_sequence<I...>) {
+    S::head::template terms<S::template operand<I>...>(k, static_cast<F&&>(f));
+  }
+  (std::make_index_sequence<S::input_count>{});
+}
+
+/// States (or coefficient buffers) of the operands, by operand number.
+template <class S, class T>
+using operands = std::array<T, S::input_count>;
 
 /// States of the operands of stage S.
 template <class S, Network Net>
@@ -29,15 +42,6 @@ template <class S>
   return out;
 }
 
-/// Zeroes the buffers to which this head contributes first.
-template <std::size_t N>
-void clear(std::size_t rows, std::array<stage_state const*, N> const& x, std::array<float*, N> const& out,
-           std::array<bool, N> const& overwrite) {
-  for (std::size_t i = 0; i < N; ++i) {
-    if (overwrite[i]) std::fill_n(out[i], rows * x[i]->live_count, 0.0f);
-  }
-}
-
 /// Whether the coefficients of stage S's head are floats near the exact ones.
 template <class S, class Weights>
 [[nodiscard]] bool rounded_head(Weights const& weights) {
@@ -50,4 +54,4 @@ template <class S, class Weights>
   }
 }
 
-}  // namespace hull::cpu
+}  // namespace hull

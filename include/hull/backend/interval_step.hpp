@@ -4,13 +4,13 @@
 
 #include <cmath>
 #include <cstddef>
-#include <limits>
 
+#include <hull/core/config.hpp>
 #include <hull/propagate/rounding_error.hpp>
 #include <hull/propagate/state.hpp>
 #include <hull/scalar/rounding.hpp>
 
-namespace hull::cpu {
+namespace hull {
 
 /// Sums over the terms of one element, x = centre of the operand, r = its spread, each with `terms` roundings at most.
 struct affine_sums final {
@@ -21,7 +21,7 @@ struct affine_sums final {
 
 /// Stores element i of the head. `rounded`: the weights are the nearest floats of what the network has.
 template <class R>
-inline void store_interval(stage_state const& s, std::size_t i, affine_sums sum, std::size_t terms, bool rounded) {
+HULL_FN inline void store_interval(stage_state const& s, std::size_t i, affine_sums sum, std::size_t terms, bool rounded) {
   if constexpr (R::outward) {
     double const share = gamma_sum(terms);
     double error = share * sum.magnitude;
@@ -56,4 +56,4 @@ void store_intervals(stage_state const& s, std::size_t batch, affine_sums const*
   }
 }
 
-}  // namespace hull::cpu
+}  // namespace hull

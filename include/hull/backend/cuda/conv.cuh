@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+// Conv on the device: intervals forward, seeds, coefficients backward (a transposed convolution) and points forward.
+// All pointers are the device's; all work is enqueued on the stream.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+
+#include <hull/backend/cuda/conv_expand.cuh>
+#include <hull/backend/cuda/conv_plan.cuh>
+#include <hull/backend/cuda/conv_product.cuh>
+#include <hull/backend/cuda/device.cuh>
+#include <hull/backend/interval_step.hpp>
+#include <hull/core/config.hpp>
+#include <hull/core/extents.hpp>
+#include <hull/ops/window.hpp>
+#include <hull/propagate/state.hpp>
+
+namespace hull::cuda {
+
+/// Filters [out, in / groups, kernel height, kernel width] and bias [out], with the shapes around them.
+struct conv_weights final {
+  float const* weight = nullptr;
+  float const* bias = nullptr;
+  window filter{};
+  extents in{}, out{};
+  bool rounded = false;
+
+  [[nodiscard]] HULL_FN constexpr std::size_t in_per_group() const { return in[0] / filter.groups; }
+  [[nodiscard]] HULL_FN constexpr std::size_t out_per_group() const { return out[0] / filter.groups; }
+  /// Weights of one output channel.
+  [[nodiscard]] HULL_FN constexpr std::size_t taps() const { return in_per_group() * filter.area(); }
+  [[nodiscard]] HULL_FN constexpr std::size_t positions() const { return out[1] * out[2]; }
+};
+
+/// The taps first, ..., first + count - 1 of output number i along `axis` (of a plain convolution) are inside the
+/// input.
+[[nodiscard]] HULL_FN constexpr conv_span conv_inside(conv_axis const& axis, int i) {
+  int const at = i * axis.stride - axis.before;  // of tap 0
+  int const first = at < 0 ? (-at + axis.dilation - 1) / axis.dilation : 0;
+  int const behind = at < axis.source ? (axis.source - 1 - at) / axis.dilation + 1 : 0;
+  int const last = behind < axis.kernel ? behind : axis.kernel;
+  return {first, last > first ? last - first : 0};
+}
+
+/// A thread takes one element of the head in one box. Sums in double, in the order of the CPU.
+template <class R>
+__global__ void conv_forward_kernel(conv_plan plan, float const* __restrict__ weight, float const* __restrict__ bias,
+                                    bool rounded, stage_state x, stage_state y, std::size_t count, std::size_t terms) {
+  std::size_t const at = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (at >= count) return;
+  std::size_t const box = at / y.size;
+  int const element = static_cast<int>(at % y.size), positions = plan.target_positions();
+  int const o = element / positions, i = element % positions / plan.across.target, j = element % plan.across.target;
+  conv_span const down = conv_inside(plan.down, i), across = conv_inside(plan.across, j);
+  int const kernel_w = plan.across.kernel, area = plan.down.kernel * kernel_w;
+  int const width = plan.across.source, plane = plan.source_positions();
+  int const top = i * plan.down.stride - plan.down.before, left = j * plan.across.stride - plan.across.before;
+  float const* filter = weight + static_cast<std::size_t>(o) * static_cast<std::size_t>(plan.source_channels * area);
+  std::size_t base = box * x.size + static_cast<std::size_t>(o / plan.target_channels * plan.source_channels * plane);
+  affine_sums sums;
+  for (int channel = 0; channel < plan.source_channels; ++channel, filter += area, base += plane) {
+    for (int p = down.first; p < down.first + down.count; ++p) {
+      int const line = (top + p * plan.down.dilation) * width + left;
+      for (int q = across.first; q < across.first + across.count; ++q) {
+        std::size_t const from = base + static_cast<std::size_t>(line + q * plan.across.dilation);
+        double const value = __ldg(filter + p * kernel_w + q);
+        double const product = value * __ldg(x.centre + from);
+        sums.centre += product;
+        sums.magnitude += fabs(product);
+        sums.radius += fabs(value) * __ldg(x.spread + from);
+      }
+    }
+  }
+  double const constant = bias[o];
+  store_interval<R>(y, at, {sums.centre + constant, sums.magnitude + fabs(constant), sums.radius}, terms, rounded);
+}
+
+/// Intervals of the head for every box. `terms`: of one element, the bias included.
+template <class R>
+void conv_forward(cudaStream_t stream, conv_weights const& w, stage_state const& x, stage_state const& y,
+                  std::size_t batch, std::size_t terms) {
+  std::size_t const count = batch * y.size;
+  if (count == 0) return;
+  conv_forward_kernel<R><<<blocks_for(count, 128), 128, 0, stream>>>(make_conv_plan(w.in, w.out, w.filter, false),
+                                                                     w.weight, w.bias, w.rounded, x, y, count, terms);
+  check_launch("conv_forward");
+}
+
+/// A block takes one row; no two terms of a row share an element.
+static __global__ void conv_seed_kernel(conv_plan plan, float const* weight, row_block rows, stage_state x, float* a) {
+  std::size_t const r = blockIdx.x;
+  int const element = static_cast<int>(rows.index[r]), positions = plan.target_positions();
+  int const o = element / positions, i = element % positions / plan.across.target, j = element % plan.across.target;
+  int const kernel_w = plan.across.kernel, area = plan.down.kernel * kernel_w;
+  int const taps = plan.source_channels * area, plane = plan.source_positions();
+  int const first_channel = o / plan.target_channels * plan.source_channels;
+  float const sign = rows.sign[r];
+  float const* const filter = weight + static_cast<std::size_t>(o) * static_cast<std::size_t>(taps);
+  float* const out = a + r * x.live_count;
+  for (int t = static_cast<int>(threadIdx.x); t < taps; t += static_cast<int>(blockDim.x)) {
+    int const p = t % area / kernel_w, q = t % kernel_w;
+    int const line = i * plan.down.stride + p * plan.down.dilation - plan.down.before;
+    int const column = j * plan.across.stride + q * plan.across.dilation - plan.across.before;
+    if (line < 0 || line >= plan.down.source || column < 0 || column >= plan.across.source) continue;
+    index_t const slot = x.slot[(first_channel + t / area) * plane + line * plan.across.source + column];
+    if (slot != stage_state::dead) out[slot] += sign * filter[t];
+  }
+}
+
+/// a [rows, live x] += sign times the filter of the row's neuron.
+inline void conv_seed(cudaStream_t stream, conv_weights const& w, row_block const& rows, stage_state const& x,
+                      float* a) {
+  if (rows.count == 0) return;
+  conv_seed_kernel<<<static_cast<unsigned>(rows.count), 128, 0, stream>>>(make_conv_plan(w.in, w.out, w.filter, false),
+                                                                          w.weight, rows, x, a);
+  check_launch("conv_seed");
+}
+
+/// Chunk by chunk: `from` [rows, live source] through the product to `to` [rows, live target].
+inline void conv_rows(cudaStream_t stream, conv_weights const& w, bool transposed, std::size_t rows,
+                      stage_state const& source, float const* from, stage_state const& target, float* to,
+                      float* scratch) {
+  if (rows == 0 || target.live_count == 0) return;
+  conv_plan const plan = make_conv_plan(w.in, w.out, w.filter, transposed);
+  conv_work work(plan, scratch);
+  conv_pack(stream, plan, w.weight, work.packed);
+  std::size_t const chunk = plan.chunk_rows();
+  for (std::size_t first = 0; first < rows; first += chunk) {
+    work.rows = static_cast<unsigned>(std::min(chunk, rows - first));
+    conv_expand(stream, plan, work, source, from + first * source.live_count);
+    conv_product(stream, plan, work, target, to + first * target.live_count);
+  }
+}
+
+/// a_x [rows, live x] += a_y [rows, live y] through the transposed convolution; a_x must have been set before.
+/// `scratch`: conv_scratch_floats, aligned to 16 bytes. Summation: conv_roundings.
+inline void conv_backward(cudaStream_t stream, conv_weights const& w, std::size_t rows, stage_state const& y,
+                          float const* a_y, stage_state const& x, float* a_x, float* scratch) {
+  conv_rows(stream, w, true, rows, y, a_y, x, a_x, scratch);
+}
+
+/// d_y [rows, live y] = d_x [rows, live x] through the convolution, without bias. Plain float: only optimisers read it.
+inline void conv_points(cudaStream_t stream, conv_weights const& w, std::size_t rows, stage_state const& x,
+                        float const* d_x, stage_state const& y, float* d_y, float* scratch) {
+  conv_rows(stream, w, false, rows, x, d_x, y, d_y, scratch);
+}
+
+}  // namespace hull::cuda

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+// What every file of this backend needs: errors, one device with one stream, and its small change: counters on the
+// device and a page-locked buffer on the host through which numbers come and go.
+#pragma once
+
+#ifndef __CUDACC__
+#error "hull: backend/cuda needs nvcc; a host compiler takes backend/cpu"
+#endif
+
+#include <algorithm>
+#include <cstddef>
+#include <cstring>
+#include <cuda_runtime.h>
+#include <memory>
+#include <string>
+
+#include <hull/core/error.hpp>
+#include <hull/propagate/state.hpp>
+
+namespace hull::cuda {
+
+/// Throws hull::error (fault::device) that names what failed.
+inline void check(cudaError_t found, char const* what) {
+  if (found == cudaSuccess) return;
+  throw error(std::string("CUDA: ") + what + ": " + cudaGetErrorString(found), fault::device);
+}
+
+/// After a launch: bad configurations, and kernels that were not compiled for this device.
+inline void check_launch(char const* kernel) { check(cudaGetLastError(), kernel); }
+
+inline constexpr unsigned warp = 32;
+
+/// Blocks of `size` threads for `count` threads, at least one.
+[[nodiscard]] constexpr unsigned blocks_for(std::size_t count, std::size_t size) {
+  return static_cast<unsigned>(std::max<std::size_t>(1, (count + size - 1) / size));
+}
+
+/// Frees memory of the device.
+struct device_free final {
+  void operator()(void* block) const { cudaFree(block); }
+};
+struct pinned_free final {
+  void operator()(void* block) const { cudaFreeHost(block); }
+};
+
+template <class T>
+using device_block = std::unique_ptr<T[], device_free>;
+
+/// Memory of the device for `count` objects. Throws hull::error if there is not so much.
+template <class T>
+[[nodiscard]] device_block<T> allocate(std::size_t count) {
+  void* block = nullptr;
+  std::size_t const bytes = std::max<std::size_t>(1, count) * sizeof(T);
+  cudaError_t const found = cudaMalloc(&block, bytes);
+  if (found != cudaSuccess) {
+    cudaGetLastError();  // else the next check would find it again
+    throw error("CUDA: " + std::to_string(bytes >> 20) + " MiB of device memory: " + cudaGetErrorString(found),
+                fault::device);
+  }
+  return device_block<T>(static_cast<T*>(block));
+}
+
+/// The current device, a stream of its own, and the way to and from it. Not copied; a machine has one.
+class device final {
+ public:
+  static constexpr std::size_t mail_bytes = std::size_t{1} << 20;
+
+  /// `counters`: how many there will be. Throws hull::error if there is no device that can run this program.
+  explicit device(std::size_t counters) {
+    int count = 0;
+    cudaError_t const found = cudaGetDeviceCount(&count);
+    if (found != cudaSuccess || count == 0) {
+      throw error(std::string("CUDA: no device: ") + cudaGetErrorString(found), fault::device);
+    }
+    int number = 0, major = 0;
+    check(cudaGetDevice(&number), "current device");
+    check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, number), "compute capability");
+    if (major < 8) {
+      throw error("CUDA: compute capability " + std::to_string(major) + ".x; 8.0 is the least", fault::device);
+    }
+    check(cudaDeviceGetAttribute(&processors_, cudaDevAttrMultiProcessorCount, number), "multiprocessors");
+    check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "stream");
+    counters_ = allocate<index_t>(counters);
+    mail_ = allocate<std::byte>(mail_bytes);
+    void* block = nullptr;
+    check(cudaMallocHost(&block, mail_bytes), "page-locked memory");
+    pinned_.reset(static_cast<std::byte*>(block));
+  }
+  device(device const&) = delete;
+  device& operator=(device const&) = delete;
+  ~device() {
+    cudaStreamSynchronize(stream_);
+    cudaStreamDestroy(stream_);
+  }
+
+  [[nodiscard]] cudaStream_t stream() const { return stream_; }
+  [[nodiscard]] std::size_t processors() const { return static_cast<std::size_t>(processors_); }
+
+  /// Waits for all work. Throws hull::error if a kernel failed.
+  void finish() const { check(cudaStreamSynchronize(stream_), "a kernel"); }
+
+  /// Counter number i, on the device. They lie side by side.
+  [[nodiscard]] index_t* counter(std::size_t i) const { return counters_.get() + i; }
+
+  /// Copies to the host and waits: after it, all earlier work is done.
+  template <class T>
+  void read(T* to, T const* from, std::size_t count) const {
+    for (std::size_t done = 0; done < count; done += mail_bytes / sizeof(T)) {
+      std::size_t const now = std::min(mail_bytes / sizeof(T), count - done);
+      check(cudaMemcpyAsync(pinned_.get(), from + done, now * sizeof(T), cudaMemcpyDeviceToHost, stream_), "read");
+      finish();
+      std::memcpy(to + done, pinned_.get(), now * sizeof(T));
+    }
+  }
+  /// Copies to the device; when it returns, `from` may change.
+  template <class T>
+  void write(T* to, T const* from, std::size_t count) const {
+    for (std::size_t done = 0; done < count; done += mail_bytes / sizeof(T)) {
+      std::size_t const now = std::min(mail_bytes / sizeof(T), count - done);
+      finish();  // the page-locked buffer may still be read
+      std::memcpy(pinned_.get(), from + done, now * sizeof(T));
+      check(cudaMemcpyAsync(to + done, pinned_.get(), now * sizeof(T), cudaMemcpyHostToDevice, stream_), "write");
+    }
+  }
+  template <class T>
+  void clear(T* to, std::size_t count) const {
+    if (count > 0) check(cudaMemsetAsync(to, 0, count * sizeof(T), stream_), "clear");
+  }
+
+  /// Room on the device for numbers that one kernel reads. The next user overwrites it.
+  [[nodiscard]] std::byte* mail() const { return mail_.get(); }
+
+ private:
+  cudaStream_t stream_ = nullptr;
+  int processors_ = 0;
+  device_block<index_t> counters_;
+  device_block<std::byte> mail_;
+  std::unique_ptr<std::byte, pinned_free> pinned_;
+};
+
+}  // namespace hull::cuda

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+// Interval arithmetic from the operands of a stage to its head: dense, sparse and max heads (conv.cuh has the fourth).
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <limits>
+
+#include <hull/backend/cuda/device.cuh>
+#include <hull/backend/cuda/reduce.cuh>
+#include <hull/backend/interval_step.hpp>
+#include <hull/backend/operands.hpp>
+#include <hull/scalar/rounding.hpp>
+
+namespace hull::cuda {
+
+/// What Linear needs: matrix W [out, in], bias [out].
+struct linear_weights final {
+  float const* weight = nullptr;
+  float const* bias = nullptr;
+  std::size_t out = 0, in = 0;
+  bool rounded = false;
+};
+
+/// One warp for each element of each box: sums in double, one pass over W.
+template <class R>
+__global__ void linear_forward_kernel(linear_weights w, stage_state x, stage_state y, std::size_t batch) {
+  std::size_t const number = (std::size_t{blockIdx.x} * blockDim.x + threadIdx.x) / warp;
+  if (number >= batch * w.out) return;
+  std::size_t const o = number % w.out, b = number / w.out;
+  float const* const row = w.weight + o * w.in;
+  float const* const centre = x.centre + b * w.in;
+  float const* const spread = x.spread + b * w.in;
+  double sum = 0, magnitude = 0, radius = 0;
+#pragma unroll 4
+  for (std::size_t i = threadIdx.x % warp; i < w.in; i += warp) {
+    double const weight = row[i], product = weight * centre[i];  // exact: 48 bits
+    sum += product;
+    if constexpr (R::outward) magnitude += std::fabs(product);
+    radius += std::fabs(weight) * spread[i];
+  }
+  sum = warp_sum(sum);
+  if constexpr (R::outward) magnitude = warp_sum(magnitude);
+  radius = warp_sum(radius);
+  if (threadIdx.x % warp != 0) return;
+  double const bias = w.bias[o];
+  store_interval<R>(y, number, {sum + bias, magnitude + std::fabs(bias), radius}, w.in + 1, w.rounded);
+}
+
+template <class R>
+void linear_forward(cudaStream_t stream, linear_weights const& w, stage_state const& x, stage_state const& y,
+                    std::size_t batch) {
+  constexpr unsigned threads = 128;
+  linear_forward_kernel<R><<<blocks_for(batch * w.out * warp, threads), threads, 0, stream>>>(w, x, y, batch);
+  check_launch("linear_forward");
+}
+
+/// Operands of a head as a kernel takes them.
+template <class S>
+struct operand_states final {
+  stage_state of[S::input_count == 0 ? 1 : S::input_count];
+};
+template <class S>
+[[nodiscard]] operand_states<S> by_value(operands<S, stage_state const*> const& x) {
+  operand_states<S> states;
+  for (std::size_t i = 0; i < x.size(); ++i) states.of[i] = *x[i];
+  return states;
+}
+
+template <class S, class R>
+__global__ void sparse_forward_kernel(operand_states<S> x, stage_state y, std::size_t batch) {
+  std::size_t const number = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (number >= batch * S::size) return;
+  std::size_t const k = number % S::size, b = number / S::size;
+  affine_sums sum;
+  std::size_t count = 0;
+  for_terms<S>(k, [&](std::size_t input, std::size_t index, float coefficient) {
+    std::size_t const at = b * x.of[input].size + index;
+    double const weight = coefficient, product = weight * x.of[input].centre[at];
+    sum.centre += product;
+    sum.magnitude += std::fabs(product);
+    sum.radius += std::fabs(weight) * x.of[input].spread[at];
+    ++count;
+  });
+  store_interval<R>(y, number, sum, count, !S::head::exact);
+}
+
+template <class S, class R>
+void sparse_forward(cudaStream_t stream, operands<S, stage_state const*> const& x, stage_state const& y,
+                    std::size_t batch) {
+  constexpr unsigned threads = 128;
+  sparse_forward_kernel<S, R>
+      <<<blocks_for(batch * S::size, threads), threads, 0, stream>>>(by_value<S>(x), y, batch);
+  check_launch("sparse_forward");
+}
+
+/// Picks the input with the largest lower bound; see backend/cpu/max.hpp.
+template <class S>
+__global__ void max_forward_kernel(stage_state x, stage_state y, std::size_t batch) {
+  std::size_t const number = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (number >= batch * S::size) return;
+  std::size_t const k = number % S::size, b = number / S::size;
+  float const* const centre = x.centre + b * x.size;
+  float const* const spread = x.spread + b * x.size;
+  auto const lower = [&](std::size_t i) { return down::sub(centre[i], spread[i]); };
+  auto const upper = [&](std::size_t i) { return up::add(centre[i], spread[i]); };
+  bool start = true, certain = true;
+  std::size_t pick = 0;
+  float largest_lower = 0, largest_upper = 0;
+  S::head::template members<S::template operand<0>>(k, [&](std::size_t i) {
+    float const low = lower(i), high = upper(i);
+    if (start || low > largest_lower) pick = i;
+    // NaN must survive: nothing is known of the maximum then
+    largest_lower = start || low > largest_lower || std::isnan(low) ? low : largest_lower;
+    largest_upper = start || high > largest_upper || std::isnan(high) ? high : largest_upper;
+    start = false;
+  });
+  S::head::template members<S::template operand<0>>(
+      k, [&](std::size_t i) { certain = certain && (i == pick || upper(i) <= largest_lower); });
+  y.pick[number] = static_cast<index_t>(pick);
+  y.ceiling[number] = certain ? -std::numeric_limits<float>::infinity() : largest_upper;
+  y.origin[number] = centre[pick];
+  y.origin_error[number] = 0;
+  y.radius[number] = spread[pick];
+  y.lower[number] = largest_lower;
+  y.upper[number] = largest_upper;
+}
+
+template <class S>
+void max_forward(cudaStream_t stream, stage_state const& x, stage_state const& y, std::size_t batch) {
+  constexpr unsigned threads = 128;
+  max_forward_kernel<S><<<blocks_for(batch * S::size, threads), threads, 0, stream>>>(x, y, batch);
+  check_launch("max_forward");
+}
+
+}  // namespace hull::cuda

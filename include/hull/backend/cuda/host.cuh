@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a CUDA machine is apart from its steps: a block of device memory, a stream, and the way to and from the host.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include <hull/backend/cuda/device.cuh>
+#include <hull/core/arena.hpp>
+#include <hull/core/deadline.hpp>
+#include <hull/propagate/share.hpp>
+#include <hull/propagate/state.hpp>
+
+namespace hull::cuda {
+
+template <class Member>
+class host {
+ public:
+  using member_type = Member;
+
+  host(Member member, std::size_t counters) : member_(member), device_(counters) {}
+
+  /// One block for everything that follows. Contents of the old block are lost.
+  void reserve(std::size_t bytes) {
+    if (bytes > memory_.capacity()) {
+      device_.finish();
+      block_.reset();
+      block_ = allocate<std::byte>(bytes);
+    }
+    memory_ = arena(block_.get(), std::max(bytes, memory_.capacity()));
+  }
+  [[nodiscard]] arena& memory() { return memory_; }
+
+  // Between host and device; see Machine (propagate/machine.hpp).
+  [[nodiscard]] double const* bounds(row_block const& rows) const {
+    host_bounds_.resize(rows.count);
+    device_.read(host_bounds_.data(), rows.bound, rows.count);
+    return host_bounds_.data();
+  }
+  template <class T>
+  void read(T* to, T const* from, std::size_t count) const {
+    device_.read(to, from, count);
+  }
+  template <class T>
+  void write(T* to, T const* from, std::size_t count) const {
+    device_.write(to, from, count);
+  }
+  template <class T>
+  void clear(T* numbers, std::size_t count) const {
+    device_.clear(numbers, count);
+  }
+
+  // Ranks: see Machine.
+  [[nodiscard]] row_range share(std::size_t rows) const { return member_.share(rows); }
+  [[nodiscard]] std::size_t most(std::size_t rows) const { return member_.most(rows); }
+  [[nodiscard]] std::size_t rank() const { return member_.rank(); }
+  [[nodiscard]] std::size_t parts() const { return member_.parts(); }
+  [[nodiscard]] static std::size_t least(std::size_t number) { return number; }
+  [[nodiscard]] bool any(bool mine, deadline const& end) const { return member_.any(mine, end); }
+  void poll(deadline const& end) const { member_.poll(end); }
+  template <class T>
+  void gather(T* numbers, std::size_t count) const {
+    member_.gather(numbers, count);
+  }
+  template <class T>
+  void add_ranks(T* numbers, std::size_t count) const {
+    member_.add_ranks(numbers, count);
+  }
+
+  [[nodiscard]] static std::size_t threads() { return 1; }
+  [[nodiscard]] static std::size_t workers(Member const& /*member*/) { return 1; }
+  template <class Body>
+  static void side_by_side(std::size_t count, std::size_t /*workers*/, Body&& body) {
+    for (std::size_t i = 0; i < count; ++i) body(i, std::size_t{0});
+  }
+
+ protected:
+  [[nodiscard]] cudaStream_t stream() const { return device_.stream(); }
+
+  Member member_;
+  device device_;
+
+ private:
+  device_block<std::byte> block_;
+  arena memory_;
+  mutable std::vector<double> host_bounds_;
+};
+
+}  // namespace hull::cuda

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+// One GPU as a machine for propagation: the steps of IBP and CROWN, and those of rows with parameters of their own.
+#pragma once
+
+#include <hull/backend/cuda/free.cuh>
+#include <hull/backend/cuda/steps.cuh>
+
+namespace hull::cuda {
+
+/// `Member`: what this rank holds of the network and does with the others (shard/member.hpp); by default it is alone.
+template <Network Net, class R, class Member = lone_member<Net>>
+class machine : public steps<Net, R, Member> {
+  using base = steps<Net, R, Member>;
+  using base::device_;
+  using base::stream;
+  using base::block;
+  using base::weights_;
+
+ public:
+  using typename base::rounds;
+
+  explicit machine(Member member) : base(member) {}
+
+  /// rows.value becomes 1 for neurons that tighter bounds could still help, else 0.
+  template <class S>
+  void mark_gaining(network_state<Net> const& state, row_block const& rows) const {
+    if (rows.count == 0) return;
+    mark_gaining_kernel<S>
+        <<<blocks_for(rows.count, block), block, 0, stream()>>>(weights_.view(), state.stage[S::number], rows);
+    check_launch("mark_gaining");
+  }
+
+  /// Free columns of stage S, after relax<S>.
+  template <class S>
+  void collect_free(network_state<Net> const& state, free_columns& f, std::size_t offset) const {
+    this->settle();
+    head_bias bias;
+    if constexpr (HeadOf<typename S::head, linear_head>) bias = {this->template bias<S>(), 1};
+    if constexpr (HeadOf<typename S::head, conv_head>) bias = {this->template bias<S>(), S::shape[1] * S::shape[2]};
+    index_t* const count = device_.counter(stage_count<Net>);
+    find_free<S, R>(stream(), weights_.view(), state.stage[S::number], f, rounds::template roundings<S>(), bias, count);
+    index_t found = 0;
+    device_.read(&found, count, 1);
+    f.offset = offset;
+    f.count = found;
+  }
+
+  /// CROWN's own parameters of one stage for all rows.
+  void start_rows(free_columns const& f, free_rows const& parameters, std::size_t rows) const {
+    if (f.count * rows == 0) return;
+    start_rows_kernel<<<blocks_for(f.count * rows, block), block, 0, stream()>>>(f, parameters, rows);
+    check_launch("start_rows");
+  }
+
+  /// Row from[i] becomes row i; from[i] >= i, rising.
+  void move_rows(row_block const& rows, free_rows const& p, std::span<index_t const> from) const {
+    if (from.empty()) return;
+    auto* const list = reinterpret_cast<index_t*>(device_.mail());
+    device_.write(list, from.data(), from.size());
+    auto const move = [&](auto* numbers, std::size_t width) {
+      if (width == 0 || numbers == nullptr) return;
+      move_parts_kernel<<<blocks_for(width, block), block, 0, stream()>>>(numbers, width, list,
+                                                                             static_cast<unsigned>(from.size()));
+    };
+    move(rows.box, 1);
+    move(rows.index, 1);
+    move(rows.sign, 1);
+    for (float* const array : p.by_parameter()) move(array, p.width);
+    move(p.split_count, 1);
+    move(p.split_parameter, p.splits);
+    for (float* const array : p.by_split()) move(array, p.splits);
+    check_launch("move_rows");
+  }
+
+  /// The parameters of these rows are the best so far.
+  void keep_rows(free_rows const& p, std::span<index_t const> rows) const {
+    if (rows.empty()) return;
+    auto* const list = reinterpret_cast<index_t*>(device_.mail());
+    device_.write(list, rows.data(), rows.size());
+    unsigned const blocks = static_cast<unsigned>(rows.size());
+    if (p.width > 0) keep_rows_kernel<<<blocks, block, 0, stream()>>>(p.alpha_best, p.alpha, p.width, list);
+    if (p.splits > 0) keep_rows_kernel<<<blocks, block, 0, stream()>>>(p.beta_best, p.beta, p.splits, list);
+    check_launch("keep_rows");
+  }
+
+  /// relax_rows with parameters: from a[S], which is kept, to `moved`, both [rows, live].
+  template <class S>
+  void relax_free_rows(network_state<Net> const& state, free_columns const& f, row_block const& rows,
+                       free_rows const& parameters, coefficient_views<Net> const& a, float* moved) const {
+    if (rows.count == 0) return;
+    auto const& s = state.stage[S::number];
+    if constexpr (hull::detail::has_kink<S>()) {
+      relax_free_rows_kernel<R::outward><<<static_cast<unsigned>(rows.count), row_threads, 0, stream()>>>(
+          rows, s, f, parameters, a[S::number], moved);
+      check_launch("relax_free_rows");
+    } else {
+      cuda::relax_rows<R, false>(stream(), rows, s, a[S::number], moved);
+    }
+  }
+
+  /// Deviations of the head of stage S from those of its operands.
+  template <class S>
+  void points(network_state<Net> const& state, row_block const& rows, coefficient_views<Net> const& d, float* head,
+              [[maybe_unused]] float* scratch) const {
+    if (rows.count == 0) return;
+    auto const& y = state.stage[S::number];
+    auto const x = sources<S>(state);
+    auto const in = targets<S>(d);
+    unsigned const blocks = static_cast<unsigned>(rows.count);
+    if constexpr (HeadOf<typename S::head, linear_head>) {
+      gathered<true> const w{this->template dense<S>().weight, S::template operand<0>.size(), y.live, x[0]->live};
+      product(stream(), device_.processors(), in[0], rows.count, x[0]->live_count, w, y.live_count, head,
+              y.live_count, true);
+    }
+    if constexpr (HeadOf<typename S::head, conv_head>) {
+      conv_points(stream(), this->template filters<S>(), rows.count, *x[0], in[0], y, head, scratch);
+    }
+    if constexpr (HeadOf<typename S::head, sparse_head>) {
+      sparse_points_kernel<S><<<blocks, block, 0, stream()>>>(by_value<S>(x), by_value<S>(in), y, head);
+    }
+    if constexpr (HeadOf<typename S::head, max_head>) {
+      max_points_kernel<<<blocks, block, 0, stream()>>>(rows, *x[0], in[0], y, head);
+    }
+    check_launch("points");
+  }
+
+  /// Coefficients of the input become the deviation of each row's minimising corner.
+  void minimise(network_state<Net> const& state, row_block const& rows, coefficient_views<Net> const& a) const {
+    auto const& s = state.stage[0];
+    if (rows.count * s.live_count == 0) return;
+    minimise_rows_kernel<<<blocks_for(rows.count * s.live_count, block), block, 0, stream()>>>(s, rows.count, a[0]);
+    check_launch("minimise");
+  }
+
+  /// Deviations of the outputs of stage S from those of its head; parameters climb.
+  template <class S>
+  void climb(network_state<Net> const& state, free_columns const& f, row_block const& rows, free_rows const& parameters,
+             adam_step const& adam, coefficient_views<Net> const& a, float* head) const {
+    auto const& s = state.stage[S::number];
+    if (rows.count * s.live_count == 0) return;
+    if constexpr (hull::detail::has_kink<S>()) {
+      climb_rows_kernel<<<static_cast<unsigned>(rows.count), row_threads, 0, stream()>>>(rows, s, f, parameters, adam,
+                                                                                       a[S::number], head);
+    } else {
+      follow_rows_kernel<<<blocks_for(rows.count * s.live_count, block), block, 0, stream()>>>(s, rows.count,
+                                                                                                  a[S::number], head);
+    }
+    check_launch("climb");
+  }
+};
+
+/// This backend, for on<> (shard/on.hpp).
+struct backend final {
+  template <Network Net, class R, class Member>
+  using machine = cuda::machine<Net, R, Member>;
+};
+
+}  // namespace hull::cuda

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+// Between the head and the output of a stage: lines and live columns, and the step that takes rows from one to the
+// other.
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+
+#include <hull/backend/cuda/device.cuh>
+#include <hull/backend/cuda/forward.cuh>
+#include <hull/backend/cuda/reduce.cuh>
+#include <hull/backend/cuda/weights.cuh>
+#include <hull/backend/lines.hpp>
+
+namespace hull::cuda {
+
+/// Lines of every element of every box.
+template <class S, class R>
+__global__ void lines_kernel(weights_view<typename S::net> weights, stage_state s, std::size_t batch) {
+  std::size_t const number = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (number < batch * S::size) relax_element<S, R>(weights, s, number / S::size, number % S::size);
+}
+
+inline constexpr unsigned list_threads = 1024;  // of a block that walks a list alone
+
+/// What a compaction adds up over the operands.
+struct spreads_of final {
+  double const* operand[8] = {};
+  unsigned count = 0;
+};
+
+/// Drops the columns that are zero for every box, and moves the others together, in one block. Floors: what underflow
+/// can cost, by A * slope and, with `products`, by the head's product.
+template <bool Outward>
+__global__ void compact_kernel(stage_state s, std::size_t batch, spreads_of x, bool products, index_t* live_count) {
+  unsigned const n = static_cast<unsigned>(s.size);
+  packer<list_threads> places;
+  for (unsigned first = 0; first < n; first += list_threads) {
+    unsigned const i = first + threadIdx.x;
+    bool live = false;
+    for (std::size_t b = 0; i < n && b < batch && !live; ++b) live = is_live(s, b * n + i);
+    unsigned const place = places.place(live);
+    if (i < n) s.slot[i] = live ? place : stage_state::dead;
+    if (live) s.live[place] = i;
+  }
+  unsigned const count = places.count();
+  __syncthreads();
+  for (std::size_t b = 0; b < batch; ++b) {
+    double sums[2] = {};
+    for (unsigned i = threadIdx.x; i < n; i += list_threads) sums[0] += s.spread[b * n + i];
+    // in tiles: a place is never behind the element that moves there, so what was not read yet is not overwritten
+    for (unsigned first = 0; first < count; first += list_threads) {
+      unsigned const c = first + threadIdx.x;
+      std::size_t const from = b * n + (c < count ? s.live[c] : 0), to = b * count + c;
+      float const radius = s.radius[from];
+      float* const moved[] = {s.lower_slope, s.upper_slope, s.lower_shift, s.upper_shift, s.lower_far, s.upper_far};
+      float value[6];
+#pragma unroll
+      for (unsigned v = 0; v < 6; ++v) value[v] = moved[v][from];
+      __syncthreads();
+      if (c < count) {
+#pragma unroll
+        for (unsigned v = 0; v < 6; ++v) moved[v][to] = value[v];
+        s.reach[to] = radius;
+        sums[1] += radius;
+      }
+    }
+    block_sums<list_threads>(sums);
+    if (threadIdx.x != 0) continue;
+    s.total_spread[b] = sums[0];
+    double spread = 0;
+    for (unsigned i = 0; i < x.count; ++i) spread += x.operand[i][b];
+    s.floor[b] = Outward ? 2 * float_floor * sums[1] + (products ? float_floor * count * spread : 0) : 0;
+  }
+  if (threadIdx.x == 0) *live_count = count;
+}
+
+/// Errors of the live columns. `roundings` are counted for all columns; `ordered`: a Linear head, where live columns
+/// alone make chains.
+template <bool Outward>
+__global__ void errors_kernel(stage_state s, std::size_t batch, index_t const* live_count, std::size_t roundings,
+                              bool ordered, bool rounded) {
+  std::size_t const live = *live_count, number = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (number >= batch * live) return;
+  if constexpr (!Outward) {
+    s.error[number] = 0;
+    return;
+  }
+  if (ordered) roundings -= product_additions(s.size) - product_additions(live);
+  double const product_error = ordered ? ordered_error(roundings, number % live) : gamma(roundings, unit_float);
+  s.error[number] = column_error(s, number, s.size, product_error, rounded ? 1.001 * unit_float : 0);
+}
+
+/// Lines, output interval and live columns of stage S from the bounds of its head. The number of live columns goes to
+/// `live_count`, on the device.
+template <class S, class R>
+void relax_stage(cudaStream_t stream, weights_view<typename S::net> weights,
+                 operands<S, stage_state const*> const& x, stage_state const& s, std::size_t batch,
+                 std::size_t roundings, bool rounded, index_t* live_count) {
+  constexpr unsigned threads = 128;
+  static_assert(S::input_count <= 8, "hull: a stage on CUDA reads 8 others at most");
+  lines_kernel<S, R><<<blocks_for(batch * S::size, threads), threads, 0, stream>>>(weights, s, batch);
+  spreads_of spreads;
+  for (stage_state const* one : x) spreads.operand[spreads.count++] = one->total_spread;
+  compact_kernel<R::outward><<<1, list_threads, 0, stream>>>(s, batch, spreads, true, live_count);
+  errors_kernel<R::outward><<<blocks_for(batch * S::size, threads), threads, 0, stream>>>(
+      s, batch, live_count, roundings, HeadOf<typename S::head, linear_head>, rounded);
+  check_launch("relax_stage");
+}
+
+inline constexpr unsigned row_threads = 128;
+
+/// Takes rows from the output of a stage to its head, one block for each: as cpu::relax_rows. From `a` to `moved`, which
+/// may be the same.
+template <bool Outward, bool Finish>
+__global__ void __launch_bounds__(row_threads)
+    relax_rows_kernel(row_block rows, stage_state s, float const* a, float* moved) {
+  std::size_t const r = blockIdx.x, live = s.live_count, base = rows.box[r] * live;
+  float const* const row = a + r * live;
+  float* const out = moved + r * live;
+  bool const far = rows.far_value != nullptr;
+  double sums[4] = {};  // value, slack, far value, distance
+  for (std::size_t c = threadIdx.x; c < live; c += row_threads) {
+    float const x = row[c];
+    bool const positive = x >= 0;
+    float const slope = positive ? s.lower_slope[base + c] : s.upper_slope[base + c];
+    float const shift = positive ? s.lower_shift[base + c] : s.upper_shift[base + c];
+    float const head = x * slope;
+    out[c] = head;
+    sums[0] += static_cast<double>(x) * static_cast<double>(shift);  // exact product
+    if constexpr (Outward) sums[1] += static_cast<double>(std::fabs(x)) * static_cast<double>(s.error[base + c]);
+    if (far) {
+      float const other = positive ? s.lower_far[base + c] : s.upper_far[base + c];
+      sums[2] += static_cast<double>(x) * static_cast<double>(other);
+    }
+    if constexpr (Finish) sums[3] += static_cast<double>(std::fabs(head)) * static_cast<double>(s.reach[base + c]);
+  }
+  block_sums<row_threads>(sums);
+  if (threadIdx.x != 0) return;
+  double const share = 1 + gamma_sum(live);
+  double const value = rows.value[r] + sums[0], far_value = far ? rows.far_value[r] + sums[2] : value;
+  rows.value[r] = value;
+  if (far) rows.far_value[r] = far_value;
+  double slack = 0;
+  if constexpr (Outward) {
+    double const size = std::fabs(value) < std::fabs(far_value) ? std::fabs(far_value) : std::fabs(value);
+    // NaN in either must reach the slack
+    double const magnitude = size + 0 * (std::fabs(value) + std::fabs(far_value));
+    double const more = sums[1] * share + s.floor[rows.box[r]] + 2 * unit_double * magnitude;
+    slack = (rows.slack[r] + more) * (1 + 4 * unit_double);
+    rows.slack[r] = slack;
+  }
+  if constexpr (!Finish) return;
+  double distance = sums[3];
+  if constexpr (Outward) distance = up::add(distance * share, slack);
+  rows.bound[r] = Outward ? down::sub(value, distance) : value - distance;
+  if (far) rows.far_bound[r] = Outward ? up::add(far_value, distance) : far_value + distance;
+}
+
+template <class R, bool Finish>
+void relax_rows(cudaStream_t stream, row_block const& rows, stage_state const& s, float const* a, float* moved) {
+  if (rows.count == 0) return;
+  relax_rows_kernel<R::outward, Finish>
+      <<<static_cast<unsigned>(rows.count), row_threads, 0, stream>>>(rows, s, a, moved);
+  check_launch("relax_rows");
+}
+
+}  // namespace hull::cuda

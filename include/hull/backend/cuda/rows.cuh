@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+// Rows: which neurons send them, how they start, and what becomes of their bounds. As backend/cpu/neurons.hpp, step by
+// step, on lists in device memory.
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+
+#include <hull/backend/cuda/device.cuh>
+#include <hull/backend/cuda/forward.cuh>
+#include <hull/backend/cuda/reduce.cuh>
+#include <hull/backend/cuda/relax.cuh>
+#include <hull/backend/cuda/weights.cuh>
+#include <hull/backend/lines.hpp>
+#include <hull/scalar/rounding.hpp>
+
+namespace hull::cuda {
+
+/// Lists, in one block, the neurons of stage S whose relaxation tighter bounds could tighten; `all`: all. Where almost
+/// all of a box are, the rest is cheap and helps the layers behind a little: `generous`.
+template <class S>
+__global__ void candidates_kernel(weights_view<typename S::net> weights, stage_state s, std::size_t batch, bool all,
+                                  bool generous, index_t* candidates, index_t* count) {
+  unsigned written = 0;
+  for (std::size_t b = 0; b < batch; ++b) {
+    packer<list_threads> places;
+    for (std::size_t first = 0; first < S::size; first += list_threads) {
+      std::size_t const i = first + threadIdx.x;
+      bool const wanted = i < S::size && (all || gains_from_bounds<S>(weights, s, b, i));
+      unsigned const place = places.place(wanted);
+      if (wanted) candidates[written + place] = static_cast<index_t>(b * S::size + i);
+    }
+    std::size_t found = places.count();
+    if (generous && found * 10 > S::size * 9) {
+      for (std::size_t i = threadIdx.x; i < S::size; i += list_threads) {
+        candidates[written + i] = static_cast<index_t>(b * S::size + i);
+      }
+      found = S::size;
+    }
+    written += static_cast<unsigned>(found);
+    __syncthreads();
+  }
+  if (threadIdx.x == 0) *count = written;
+}
+
+/// Rows for neurons: `both` sides, 2p and 2p + 1 for the lower and upper bound of one; else the side nearer to 0.
+static __global__ void name_kernel(stage_state s, index_t const* neurons, row_block rows, bool both) {
+  std::size_t const r = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (r >= rows.count) return;
+  std::size_t const at = neurons[both ? r / 2 : r];
+  rows.box[r] = static_cast<index_t>(at / s.size);
+  rows.index[r] = static_cast<index_t>(at % s.size);
+  bool const upright = both ? r % 2 == 0 : -s.lower[at] < s.upper[at];
+  rows.sign[r] = upright ? 1.0f : -1.0f;
+}
+
+/// Turns the rows of the neurons that still gain around, and drops the others, in one block.
+template <class S>
+__global__ void opposite_kernel(weights_view<typename S::net> weights, stage_state s, row_block rows, bool all,
+                                index_t* count) {
+  packer<list_threads> places;
+  for (std::size_t first = 0; first < rows.count; first += list_threads) {
+    std::size_t const r = first + threadIdx.x;
+    bool const there = r < rows.count;
+    index_t const box = there ? rows.box[r] : 0, index = there ? rows.index[r] : 0;
+    float const sign = there ? rows.sign[r] : 0;
+    bool const wanted = there && (all || gains_from_bounds<S>(weights, s, box, index));
+    unsigned const place = places.place(wanted);  // synchronises: all of the tile is read, and places are not behind
+    if (!wanted) continue;
+    rows.box[place] = box;
+    rows.index[place] = index;
+    rows.sign[place] = -sign;
+  }
+  if (threadIdx.x == 0) *count = places.count();
+}
+
+/// rows.value becomes 1 for neurons that tighter bounds could still help, else 0.
+template <class S>
+__global__ void mark_gaining_kernel(weights_view<typename S::net> weights, stage_state s, row_block rows) {
+  std::size_t const r = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (r < rows.count) rows.value[r] = gains_from_bounds<S>(weights, s, rows.box[r], rows.index[r]) ? 1 : 0;
+}
+
+/// Value and slack of rows that start at the head of a stage.
+template <bool Outward>
+__global__ void seed_values_kernel(stage_state s, row_block rows, double seed_error) {
+  std::size_t const r = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (r >= rows.count) return;
+  std::size_t const at = rows.box[r] * s.size + rows.index[r];
+  double const value = rows.sign[r] * s.origin[at];
+  rows.value[r] = value;
+  rows.slack[r] = Outward ? s.origin_error[at] + seed_error * s.radius[at] : 0;
+  if (rows.far_value != nullptr) rows.far_value[r] = value;
+}
+
+/// Coefficients of the operand for rows that start at neurons of a Linear head: sign times rows of W.
+static __global__ void linear_seed_kernel(linear_weights w, row_block rows, stage_state x, float* a) {
+  std::size_t const r = blockIdx.x, live = x.live_count;
+  float const* const row = w.weight + rows.index[r] * w.in;
+  float const sign = rows.sign[r];
+  for (std::size_t c = threadIdx.x; c < live; c += blockDim.x) a[r * live + c] = sign * row[x.live[c]];
+}
+
+/// Coefficient buffers of the operands of a head.
+template <class S>
+struct operand_rows final {
+  float* of[S::input_count == 0 ? 1 : S::input_count];
+};
+template <class S>
+[[nodiscard]] operand_rows<S> by_value(operands<S, float*> const& a) {
+  operand_rows<S> rows;
+  for (std::size_t i = 0; i < a.size(); ++i) rows.of[i] = a[i];
+  return rows;
+}
+
+/// Adds row r's coefficient `value` of element k to the operands' coefficients.
+template <class S>
+__device__ void sparse_spread(operand_states<S> const& x, operand_rows<S> const& a, std::size_t r, std::size_t k,
+                              float value) {
+  for_terms<S>(k, [&](std::size_t input, std::size_t index, float coefficient) {
+    index_t const slot = x.of[input].slot[index];
+    if (slot != stage_state::dead) a.of[input][r * x.of[input].live_count + slot] += value * coefficient;
+  });
+}
+
+template <class S>
+__global__ void sparse_seed_kernel(row_block rows, operand_states<S> x, operand_rows<S> a) {
+  std::size_t const r = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (r < rows.count) sparse_spread<S>(x, a, r, rows.index[r], rows.sign[r]);
+}
+
+/// Intersects an interval with bounds; a bound that is NaN changes nothing. `replace`: takes them as they are.
+__device__ inline void meet_interval(stage_state const& s, std::size_t at, float lower, float upper, bool replace) {
+  bool const both = replace && std::isfinite(lower) && std::isfinite(upper);
+  float const new_lower = both || lower > s.lower[at] ? lower : s.lower[at];
+  float const new_upper = both || upper < s.upper[at] ? upper : s.upper[at];
+  if (!(new_lower <= new_upper)) return;  // rounding under `Nearest`; impossible under `Outward`
+  s.lower[at] = new_lower;
+  s.upper[at] = new_upper;
+}
+
+/// Gives both bounds of each row to the intervals.
+static __global__ void refine_nearer_kernel(stage_state s, row_block rows) {
+  std::size_t const r = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (r >= rows.count) return;
+  bool const upright = rows.sign[r] > 0;
+  float const lower = down::from_double(upright ? rows.bound[r] : -rows.far_bound[r]);
+  float const upper = up::from_double(upright ? rows.far_bound[r] : -rows.bound[r]);
+  meet_interval(s, rows.box[r] * s.size + rows.index[r], lower, upper, false);
+}
+
+/// The same for rows in pairs, lower and upper.
+static __global__ void refine_kernel(stage_state s, row_block rows, bool replace) {
+  std::size_t const r = 2 * (std::size_t{blockIdx.x} * blockDim.x + threadIdx.x);
+  if (r + 1 >= rows.count) return;
+  meet_interval(s, rows.box[r] * s.size + rows.index[r], down::from_double(rows.bound[r]),
+                up::from_double(-rows.bound[r + 1]), replace);
+}
+
+/// Intersects the intervals of elements [first, first + count) with known ones: `count` lower, then `count` upper.
+static __global__ void narrow_kernel(stage_state s, std::size_t first, std::size_t count, float const* known) {
+  std::size_t const i = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (i < count) meet_interval(s, first + i, known[i], known[count + i], false);
+}
+
+/// Sets the input stage to boxes of floats, [b, n]. Lines are the identity.
+static __global__ void load_boxes_kernel(stage_state s, std::size_t batch, float const* lower, float const* upper) {
+  std::size_t const at = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (at >= batch * s.size) return;
+  float const low = lower[at], high = upper[at];
+  float const centre = static_cast<float>(0.5 * (static_cast<double>(low) + static_cast<double>(high)));
+  float const above = up::sub(high, centre), under = up::sub(centre, low);
+  s.lower[at] = low;
+  s.upper[at] = high;
+  s.centre[at] = centre;
+  s.spread[at] = above < under ? under : above;
+  s.origin[at] = centre;
+  s.origin_error[at] = 0;
+  s.radius[at] = s.spread[at];
+  s.lower_slope[at] = s.upper_slope[at] = 1;
+  s.lower_shift[at] = s.upper_shift[at] = s.lower_far[at] = s.upper_far[at] = s.error[at] = 0;
+}
+
+}  // namespace hull::cuda

@@ -1,0 +1,361 @@
+// SPDX-License-Identifier: Apache-2.0
+// The steps of IBP and CROWN on one GPU. State, rows and coefficients stay in device memory; the host launches kernels
+// and reads back how many live columns and rows there are, and bounds.
+#pragma once
+
+#include <algorithm>
+#include <span>
+#include <type_traits>
+#include <vector>
+
+#include <hull/backend/cuda/conv.cuh>
+#include <hull/backend/cuda/forms.cuh>
+#include <hull/backend/cuda/forward.cuh>
+#include <hull/backend/cuda/host.cuh>
+#include <hull/backend/cuda/product.cuh>
+#include <hull/backend/cuda/relax.cuh>
+#include <hull/backend/cuda/rows.cuh>
+#include <hull/backend/cuda/sparse.cuh>
+#include <hull/backend/cuda/weights.cuh>
+#include <hull/backend/operands.hpp>
+#include <hull/backend/roundings.hpp>
+#include <hull/net/parameters.hpp>
+#include <hull/propagate/machine.hpp>
+#include <hull/shard/member.hpp>
+
+namespace hull::cuda {
+
+/// How this backend's convolutions sum (backend/roundings.hpp).
+struct order final {
+  [[nodiscard]] static constexpr std::size_t conv_roundings(extents out, window const& filter) {
+    return cuda::conv_roundings(out, filter);
+  }
+  [[nodiscard]] static constexpr std::size_t conv_additions(extents out, window const& filter) {
+    return cuda::conv_additions(out, filter);
+  }
+};
+
+template <Network Net, class R, class Member>
+class steps : public host<Member> {
+ protected:
+  using base = host<Member>;
+  using base::device_;
+  using base::member_;
+  using base::stream;
+
+ public:
+  using rounding = R;
+  using rounds = rounding_counts<order>;
+
+  /// Copies the parameters to the device; borrows what else the member stands for.
+  explicit steps(Member member) : base(member, stage_count<Net> + 1), weights_(member.weights(), device_) {}
+
+  /// Floats of scratch that the backward steps of stage S need.
+  template <class S>
+  [[nodiscard]] static constexpr std::size_t scratch_floats(std::size_t /*threads*/) {
+    if constexpr (HeadOf<typename S::head, conv_head>) {
+      return conv_scratch_floats(S::template operand<0>, S::shape, S::head::filter);
+    }
+    return 0;
+  }
+  template <class S>
+  [[nodiscard]] static constexpr std::size_t point_floats(std::size_t threads) {
+    return scratch_floats<S>(threads);
+  }
+  template <class S>
+  [[nodiscard]] static constexpr std::size_t forward_floats(std::size_t /*batch*/) {
+    return 0;
+  }
+
+  /// Sets the input stage to the boxes, rounded outward to floats.
+  void load_boxes(network_state<Net>& state, std::span<std::vector<input_range> const* const> boxes) const {
+    auto& s = state.stage[0];
+    std::vector<float> lower, upper;
+    for (auto const* box : boxes) {
+      for (input_range const range : *box) {
+        lower.push_back(down::from_double(range.lower));
+        upper.push_back(up::from_double(range.upper));
+      }
+    }
+    device_.write(s.lower, lower.data(), lower.size());
+    device_.write(s.upper, upper.data(), upper.size());
+    load_boxes_kernel<<<blocks_for(lower.size(), block), block, 0, stream()>>>(s, boxes.size(), s.lower, s.upper);
+    compact_kernel<R::outward><<<1, list_threads, 0, stream()>>>(s, boxes.size(), {}, false, device_.counter(0));
+    check_launch("load_boxes");
+    device_.clear(s.floor, boxes.size());
+    first_stage_ = &s;
+    pending_.assign(1, &s);
+  }
+
+  /// Interval arithmetic from the operands of stage S to its head.
+  template <class S>
+  void forward(network_state<Net>& state, float* /*scratch*/) const {
+    auto& y = state.stage[S::number];
+    auto const x = sources<S>(state);
+    if constexpr (HeadOf<typename S::head, linear_head>) {
+      linear_forward<R>(stream(), dense<S>(), *x[0], y, state.batch);
+    }
+    if constexpr (HeadOf<typename S::head, conv_head>) {
+      conv_forward<R>(stream(), filters<S>(), *x[0], y, state.batch, affine_terms<S>());
+    }
+    if constexpr (HeadOf<typename S::head, sparse_head>) sparse_forward<S, R>(stream(), x, y, state.batch);
+    if constexpr (HeadOf<typename S::head, max_head>) max_forward<S>(stream(), *x[0], y, state.batch);
+  }
+
+  /// Lines, outputs and live columns of stage S from the intervals of its head.
+  template <class S>
+  void relax(network_state<Net>& state) const {
+    auto& s = state.stage[S::number];
+    relax_stage<S, R>(stream(), weights_.view(), sources<S>(state), s, state.batch, rounds::template roundings<S>(),
+                      rounded<S>(), device_.counter(S::number));
+    pending_.push_back(&s);
+    if constexpr (S::number + 1 == stage_count<Net>) settle();
+  }
+
+  /// Lists the neurons of stage S whose relaxation tighter bounds could tighten. Returns their number.
+  template <class S>
+  std::size_t find_candidates(network_state<Net>& state, bool all) const {
+    return list<S>(state, all, true);
+  }
+  /// The same for optimised rows, which cost too much to take stable neurons along.
+  template <class S>
+  std::size_t list_gaining(network_state<Net>& state, bool all) const {
+    return list<S>(state, all, false);
+  }
+
+  /// Rows for candidates, as cpu::machine has them.
+  template <class S>
+  void seed_candidates(network_state<Net> const& state, std::size_t first, row_block const& rows,
+                       coefficient_views<Net> const& a) const {
+    name<S>(state, first, rows, true);
+    seed_neurons<S>(state, rows, a);
+  }
+  template <class S>
+  void seed_nearer(network_state<Net> const& state, std::size_t first, row_block const& rows,
+                   coefficient_views<Net> const& a) const {
+    name<S>(state, first, rows, false);
+    seed_neurons<S>(state, rows, a);
+  }
+  template <class S>
+  void seed_opposite(network_state<Net> const& state, row_block& rows, coefficient_views<Net> const& a,
+                     bool all) const {
+    if (rows.count == 0) return;
+    index_t* const count = device_.counter(stage_count<Net>);
+    opposite_kernel<S>
+        <<<1, list_threads, 0, stream()>>>(weights_.view(), state.stage[S::number], rows, all, count);
+    check_launch("seed_opposite");
+    index_t left = 0;
+    device_.read(&left, count, 1);
+    rows.count = left;
+    seed_neurons<S>(state, rows, a);
+  }
+  template <class S>
+  void name_rows(network_state<Net> const& state, std::size_t first, row_block const& rows) const {
+    name<S>(state, first, rows, true);
+  }
+
+  /// Rows for the neurons of the head of stage S that box, index and sign name.
+  template <class S>
+  void seed_neurons(network_state<Net> const& state, row_block const& rows, coefficient_views<Net> const& a) const {
+    if (rows.count == 0) return;
+    unsigned const blocks = static_cast<unsigned>(rows.count);
+    seed_values_kernel<R::outward><<<blocks_for(rows.count, block), block, 0, stream()>>>(
+        state.stage[S::number], rows, gamma(rounds::template seed_roundings<S>(), unit_float));
+    auto const x = sources<S>(state);
+    auto const out = targets<S>(a);
+    if constexpr (HeadOf<typename S::head, linear_head>) {
+      linear_seed_kernel<<<blocks, block, 0, stream()>>>(dense<S>(), rows, *x[0], out[0]);
+    } else {
+      for (std::size_t i = 0; i < x.size(); ++i) device_.clear(out[i], rows.count * x[i]->live_count);
+      if constexpr (HeadOf<typename S::head, conv_head>) conv_seed(stream(), filters<S>(), rows, *x[0], out[0]);
+      if constexpr (HeadOf<typename S::head, sparse_head>) {
+        sparse_seed_kernel<S><<<blocks_for(rows.count, block), block, 0, stream()>>>(rows, by_value<S>(x),
+                                                                                         by_value<S>(out));
+      }
+    }
+    check_launch("seed_neurons");
+  }
+
+  /// Rows for specification forms at the output of the last stage (and at the input, for terms over X).
+  void seed_forms(network_state<Net> const& state, std::span<row_form const> forms, row_block const& rows,
+                  coefficient_views<Net> const& a) const {
+    cuda::seed_forms<R>(device_, state.stage.front(), state.stage.back(), forms, rows, a.front(), a.back(),
+                        rounds::template all_additions<Net, 0>());
+  }
+  void bound_by_intervals(network_state<Net> const& state, row_block const& rows,
+                          coefficient_views<Net> const& a) const {
+    cuda::bound_by_intervals<R>(stream(), state.stage.front(), state.stage.back(), rows, a.front(), a.back());
+  }
+
+  /// Takes rows from the output of stage S to its head; at the input, rows.bound is then their bound.
+  template <class S>
+  void relax_rows(network_state<Net> const& state, row_block const& rows, coefficient_views<Net> const& a) const {
+    cuda::relax_rows<R, S::number == 0>(stream(), rows, state.stage[S::number], a[S::number], a[S::number]);
+  }
+
+  /// Takes rows from the head of stage S to the outputs of its operands.
+  template <class S>
+  void backward(network_state<Net> const& state, row_block const& rows, coefficient_views<Net> const& a,
+                overwrite_flags<S> const& overwrite, [[maybe_unused]] float* scratch) const {
+    auto const& y = state.stage[S::number];
+    auto const x = sources<S>(state);
+    auto const out = targets<S>(a);
+    if constexpr (HeadOf<typename S::head, linear_head>) {
+      gathered<false> const w{dense<S>().weight, S::template operand<0>.size(), y.live, x[0]->live};
+      product(stream(), device_.processors(), a[S::number], rows.count, y.live_count, w, x[0]->live_count, out[0],
+              x[0]->live_count, overwrite[0]);
+    } else {
+      for (std::size_t i = 0; i < x.size(); ++i) {
+        if (overwrite[i]) device_.clear(out[i], rows.count * x[i]->live_count);
+      }
+      if constexpr (HeadOf<typename S::head, conv_head>) {
+        conv_backward(stream(), filters<S>(), rows.count, y, a[S::number], *x[0], out[0], scratch);
+      }
+      if constexpr (HeadOf<typename S::head, sparse_head>) {
+        sparse_backward<S>(stream(), rows.count, y, a[S::number], x, out);
+      }
+      if constexpr (HeadOf<typename S::head, max_head>) {
+        max_backward<S>(stream(), rows, y, a[S::number], *x[0], out[0]);
+      }
+    }
+  }
+
+  /// Both: from the output of stage S to the outputs of its operands.
+  template <class S>
+  void step_back(network_state<Net> const& state, row_block const& rows, coefficient_views<Net> const& a,
+                 overwrite_flags<S> const& overwrite, float* scratch) const {
+    relax_rows<S>(state, rows, a);
+    backward<S>(state, rows, a, overwrite, scratch);
+  }
+
+  /// Gives the bounds of rows to the head's intervals of stage S.
+  template <class S>
+  void refine_nearer(network_state<Net>& state, row_block const& rows) const {
+    if (rows.count == 0) return;
+    refine_nearer_kernel<<<blocks_for(rows.count, block), block, 0, stream()>>>(state.stage[S::number], rows);
+    check_launch("refine_nearer");
+  }
+  template <class S>
+  void refine(network_state<Net>& state, row_block const& rows, bool intersect) const {
+    if (rows.count == 0) return;
+    refine_kernel<<<blocks_for(rows.count / 2, block), block, 0, stream()>>>(state.stage[S::number], rows,
+                                                                                !intersect);
+    check_launch("refine");
+  }
+
+  /// Gives every rank the head's intervals of the first `count` candidates of stage S; each has refined its share.
+  template <class S>
+  void gather_candidates(network_state<Net>& state, std::size_t count, arena& /*memory*/) const {
+    if (member_.ranks() == 1 || count == 0) return;
+    auto& s = state.stage[S::number];
+    std::vector<index_t> neurons(count);
+    std::vector<float> ends(2 * count);
+    std::vector<double> shared(2 * count);
+    device_.read(neurons.data(), state.candidates, count);
+    std::vector<float> lower(state.batch * s.size), upper(lower.size());
+    device_.read(lower.data(), s.lower, lower.size());
+    device_.read(upper.data(), s.upper, upper.size());
+    for (float* const side : {lower.data(), upper.data()}) {
+      std::vector<double> values(count);
+      for (std::size_t i = 0; i < count; ++i) values[i] = side[neurons[i]];
+      member_.gather(values.data(), count);
+      for (std::size_t i = 0; i < count; ++i) side[neurons[i]] = static_cast<float>(values[i]);
+    }
+    device_.write(s.lower, lower.data(), lower.size());
+    device_.write(s.upper, upper.data(), upper.size());
+  }
+
+  /// Intersects the intervals of the head of stage S with known ones, [b] lists; null: nothing known.
+  template <class S>
+  void narrow(network_state<Net>& state, std::span<float const* const> known, std::size_t offset) const {
+    auto const& s = state.stage[S::number];
+    for (std::size_t b = 0; b < known.size(); ++b) {
+      if (known[b] == nullptr) continue;
+      for (std::size_t done = 0; done < S::size; done += mail_floats / 2) {
+        std::size_t const now = std::min(mail_floats / 2, S::size - done);
+        auto* const mail = reinterpret_cast<float*>(device_.mail());
+        device_.write(mail, known[b] + offset + done, now);
+        device_.write(mail + now, known[b] + offset + S::size + done, now);
+        narrow_kernel<<<blocks_for(now, block), block, 0, stream()>>>(s, b * S::size + done, now, mail);
+        check_launch("narrow");
+      }
+    }
+  }
+
+  /// All bounds of the head of stage S, for the first box.
+  template <class S>
+  void head_bounds(network_state<Net> const& state, std::vector<float>& lower, std::vector<float>& upper) const {
+    auto const& s = state.stage[S::number];
+    lower.resize(S::size);
+    upper.resize(S::size);
+    device_.read(lower.data(), s.lower, S::size);
+    device_.read(upper.data(), s.upper, S::size);
+  }
+
+  /// Copies the intervals of the head of stage S for box b to a list of `size` lower and `size` upper bounds.
+  template <class S>
+  void keep(network_state<Net> const& state, std::size_t b, float* known) const {
+    auto const& s = state.stage[S::number];
+    device_.read(known, s.lower + b * S::size, S::size);
+    device_.read(known + S::size, s.upper + b * S::size, S::size);
+  }
+
+ protected:
+  static constexpr unsigned block = 128;
+  static constexpr std::size_t mail_floats = device::mail_bytes / sizeof(float);
+
+  /// Waits for the numbers of live columns of the stages that were relaxed since the last call, and of candidates.
+  std::size_t settle() const {
+    counts_.resize(stage_count<Net> + 1);
+    device_.read(counts_.data(), device_.counter(0), counts_.size());
+    for (stage_state* const s : pending_) s->live_count = counts_[static_cast<std::size_t>(s - first_stage_)];
+    pending_.clear();
+    return counts_.back();
+  }
+
+  template <class S>
+  std::size_t list(network_state<Net>& state, bool all, bool generous) const {
+    candidates_kernel<S><<<1, list_threads, 0, stream()>>>(weights_.view(), state.stage[S::number], state.batch, all,
+                                                          generous, state.candidates,
+                                                          device_.counter(stage_count<Net>));
+    check_launch("candidates");
+    return settle();
+  }
+
+  template <class S>
+  void name(network_state<Net> const& state, std::size_t first, row_block const& rows, bool both) const {
+    if (rows.count == 0) return;
+    name_kernel<<<blocks_for(rows.count, block), block, 0, stream()>>>(state.stage[S::number],
+                                                                          state.candidates + first, rows, both);
+    check_launch("name");
+  }
+
+  template <class S>
+  [[nodiscard]] bool rounded() const {
+    return rounded_head<S>(member_.weights());
+  }
+  template <class S>
+  [[nodiscard]] float const* bias() const {
+    return weights_.view().template tensor<S::info.head, 1>();
+  }
+  template <class S>
+  [[nodiscard]] linear_weights dense() const {
+    return {weights_.view().template tensor<S::info.head, 0>(), bias<S>(), S::size, S::template operand<0>.size(),
+            rounded<S>()};
+  }
+  template <class S>
+  [[nodiscard]] conv_weights filters() const {
+    return {weights_.view().template tensor<S::info.head, 0>(), bias<S>(), S::head::filter, S::template operand<0>,
+            S::shape, rounded<S>()};
+  }
+
+  device_weights<Net> weights_;
+
+ private:
+  // counts of live columns come with the next number that the host waits for
+  mutable std::vector<stage_state*> pending_;
+  mutable stage_state* first_stage_ = nullptr;
+  mutable std::vector<index_t> counts_;
+};
+
+}  // namespace hull::cuda

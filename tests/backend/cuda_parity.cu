@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+// The GPU against the CPU: the same intervals and bounds up to the stated rounding, under both roundings, for every kind
+// of head; equal to the bit from run to run and for every size of chunk.
+#include <cmath>
+#include <cstring>
+#include <doctest/doctest.h>
+#include <string>
+#include <vector>
+
+#include <hull/backend/cpu/machine.hpp>
+#include <hull/backend/cuda/machine.cuh>
+#include <hull/propagate/propagation.hpp>
+
+#include "support/random.hpp"
+
+using namespace hull;
+using namespace hull::reference;
+
+namespace {
+
+bool has_device() {
+  int count = 0;
+  bool const found = cudaGetDeviceCount(&count) == cudaSuccess && count > 0;
+  if (!found) MESSAGE("no GPU: skipped");
+  return found;
+}
+
+/// All that a propagation tells.
+struct answer final {
+  std::vector<float> lower, upper;
+  std::vector<double> crown, interval, climbed;
+
+  friend bool operator==(answer const& a, answer const& b) {  // to the bit
+    auto const same = [](auto const& x, auto const& y) {
+      return x.size() == y.size() && std::memcmp(x.data(), y.data(), x.size() * sizeof(x[0])) == 0;
+    };
+    return same(a.lower, b.lower) && same(a.upper, b.upper) && same(a.crown, b.crown) && same(a.interval, b.interval) &&
+           same(a.climbed, b.climbed);
+  }
+};
+
+template <Network Net, class M>
+answer run(parameter_map const& p, std::vector<box_type> const& boxes, hidden_bounds method,
+           std::vector<linear_constraint> const& forms, std::size_t row_bytes) {
+  parameters<Net> const weights(p);
+  M machine(weights);
+  propagation<Net, M> all(machine, row_bytes);
+  std::vector<box_type const*> views;
+  for (auto const& box : boxes) views.push_back(&box);
+  all.run(views, method, {.steps = 5});
+  answer found;
+  for_each_stage<1, stage_count<Net>>([&]<std::size_t K> {
+    std::vector<float> known(2 * stage<Net, K>::size);
+    for (std::size_t b = 0; b < boxes.size(); ++b) {
+      machine.template keep<stage<Net, K>>(all.state(), b, known.data());
+      auto const middle = known.begin() + stage<Net, K>::size;
+      found.lower.insert(found.lower.end(), known.begin(), middle);
+      found.upper.insert(found.upper.end(), middle, known.end());
+    }
+  });
+  std::vector<row_form> rows;
+  for (std::size_t b = 0; b < boxes.size(); ++b) {
+    for (auto const& form : forms) rows.push_back({static_cast<index_t>(b), &form});
+  }
+  found.interval = all.interval_bounds(rows);
+  if (method == hidden_bounds::crown) found.crown = all.lower_bounds(rows);
+  if (method == hidden_bounds::alpha_crown) found.climbed = all.climbed_bounds(rows, {.steps = 5});
+  return found;
+}
+
+/// Largest difference of two lists in terms of the numbers' size.
+template <class T>
+double difference(std::vector<T> const& a, std::vector<T> const& b) {
+  REQUIRE(a.size() == b.size());
+  double worst = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    if (a[i] == b[i]) continue;
+    double const d = std::fabs(static_cast<double>(a[i]) - b[i]) / (1 + std::fabs(static_cast<double>(a[i])));
+    worst = d <= worst ? worst : d;  // NaN stays
+  }
+  return worst;
+}
+
+template <Network Net, class R>
+void compare(char const* name, std::size_t seed, double radius, bool climbs = true) {
+  CAPTURE(name);
+  CAPTURE(R::name);
+  using g = graph<Net>;
+  random_engine random(seed);
+  auto const p = random_parameters<Net>(seed);
+  auto const forms = random_forms(random, g::input_size, g::output_size, true);
+  std::vector<box_type> boxes;
+  for (double const share : {1.0, 0.3, 0.0}) boxes.push_back(random_box(random, g::input_size, share * radius));
+  using on_host = cpu::machine<Net, R>;
+  using on_device = hull::cuda::machine<Net, R>;
+  std::size_t const large = std::size_t{64} << 20;
+  for (auto const method : {hidden_bounds::interval, hidden_bounds::crown, hidden_bounds::alpha_crown}) {
+    bool const alone = method == hidden_bounds::alpha_crown;
+    if (alone && !climbs) continue;
+    CAPTURE(static_cast<int>(method));
+    auto some = boxes;
+    if (alone) some.resize(1);
+    auto const host = run<Net, on_host>(p, some, method, forms, large);
+    auto const device = run<Net, on_device>(p, some, method, forms, large);
+    double const allowed = alone ? 2e-3 : 2e-5;  // climbing follows other roundings, and keeps the best
+    double const heads = std::max(difference(host.lower, device.lower), difference(host.upper, device.upper));
+    double const bounds = std::max(difference(host.crown, device.crown), difference(host.interval, device.interval));
+    double const climbed = difference(host.climbed, device.climbed);
+    MESSAGE(name << ' ' << std::string(R::name) << " method " << static_cast<int>(method) << ": heads " << heads
+                 << ", bounds " << bounds << ", climbed " << climbed);
+    CHECK(heads <= allowed);
+    CHECK(bounds <= allowed);
+    CHECK(climbed <= allowed);
+    CHECK(device == run<Net, on_device>(p, some, method, forms, large));
+    CHECK(device == run<Net, on_device>(p, some, method, forms, 0));  // the smallest chunks
+  }
+}
+
+// clang-format off
+struct dense final : decltype(Input<40> >> Linear<"a", 150> >> Relu >> Linear<"b", 300> >> Relu >>
+                              Linear<"c", 70> >> Relu >> Linear<"d", 5>) {};
+struct curved final : decltype(Input<30> >> Linear<"a", 50> >> Tanh >> Linear<"b", 40> >> Sigmoid >>
+                               Linear<"c", 30> >> LeakyRelu<"l"> >> Linear<"d", 4>) {};
+constexpr auto stem = Input<2, 6, 6> >> Conv<"a", 20, kernel<3, 3>, pad<1, 1, 1, 1>> >> Relu;
+struct residual final : decltype((stem + (stem >> Conv<"b", 20, kernel<3, 3>, pad<1, 1, 1, 1>, groups<2>> >> Tanh)) >>
+                                 MaxPool<kernel<2, 2>, stride<2, 2>> >> Flatten >> Linear<"c", 150> >> Relu >>
+                                 Linear<"d", 70> >> Relu >> Linear<"e", 5>) {};
+struct pooled final : decltype(Input<3, 8, 8> >> Conv<"a", 8, kernel<3, 3>, stride<2, 2>, pad<1, 1, 1, 1>> >> Relu >>
+                               AveragePool<kernel<3, 3>, pad<1, 1, 1, 1>> >> Conv<"b", 12, kernel<3, 3>> >> Relu >>
+                               MaxPool<kernel<2, 2>> >> Flatten >> Linear<"c", 20> >> Relu >> Linear<"d", 4>) {};
+// clang-format on
+
+}  // namespace
+
+TEST_CASE("dense networks") {
+  if (!has_device()) return;
+  compare<dense, Outward>("dense", 1, 0.05);
+  compare<dense, Nearest>("dense", 1, 0.05);
+}
+TEST_CASE("curved activations") {
+  if (!has_device()) return;
+  compare<curved, Outward>("curved", 2, 0.1);
+  compare<curved, Nearest>("curved", 2, 0.1);
+}
+TEST_CASE("residual and grouped convolutions") {
+  if (!has_device()) return;
+  compare<residual, Outward>("residual", 3, 0.05);
+  compare<residual, Nearest>("residual", 3, 0.05);
+}
+TEST_CASE("pools with windows that overlap") {
+  if (!has_device()) return;
+  compare<pooled, Outward>("pooled", 4, 0.05);
+  compare<pooled, Nearest>("pooled", 4, 0.05);
+}
