@@ -83,7 +83,7 @@ class device final {
     counters_ = allocate<index_t>(counters);
     mail_ = allocate<std::byte>(mail_bytes);
     void* block = nullptr;
-    check(cudaMallocHost(&block, mail_bytes), "page-locked memory");
+    check(cudaMallocHost(&block, 2 * mail_bytes), "page-locked memory");
     pinned_.reset(static_cast<std::byte*>(block));
   }
   device(device const&) = delete;
@@ -109,17 +109,25 @@ class device final {
       std::size_t const now = std::min(mail_bytes / sizeof(T), count - done);
       check(cudaMemcpyAsync(pinned_.get(), from + done, now * sizeof(T), cudaMemcpyDeviceToHost, stream_), "read");
       finish();
+      written_ = 0;
       std::memcpy(to + done, pinned_.get(), now * sizeof(T));
     }
   }
-  /// Copies to the device; when it returns, `from` may change.
+  /// Copies to the device; when it returns, `from` may change, though the copy may still be under way.
   template <class T>
   void write(T* to, T const* from, std::size_t count) const {
-    for (std::size_t done = 0; done < count; done += mail_bytes / sizeof(T)) {
-      std::size_t const now = std::min(mail_bytes / sizeof(T), count - done);
-      finish();  // the page-locked buffer may still be read
-      std::memcpy(pinned_.get(), from + done, now * sizeof(T));
-      check(cudaMemcpyAsync(to + done, pinned_.get(), now * sizeof(T), cudaMemcpyHostToDevice, stream_), "write");
+    for (std::size_t done = 0; done < count;) {
+      if (mail_bytes - written_ < sizeof(T)) {  // all of the page-locked buffer is in use
+        finish();
+        written_ = 0;
+      }
+      std::size_t const now = std::min((mail_bytes - written_) / sizeof(T), count - done);
+      std::byte* const place = pinned_.get() + mail_bytes + written_;
+      std::memcpy(place, from + done, now * sizeof(T));
+      check(cudaMemcpyAsync(to + done, place, now * sizeof(T), cudaMemcpyHostToDevice, stream_), "write");
+      done += now;
+      written_ += (now * sizeof(T) + 63) / 64 * 64;
+      if (written_ > mail_bytes) written_ = mail_bytes;
     }
   }
   template <class T>
@@ -135,7 +143,8 @@ class device final {
   int processors_ = 0;
   device_block<index_t> counters_;
   device_block<std::byte> mail_;
-  std::unique_ptr<std::byte, pinned_free> pinned_;
+  std::unique_ptr<std::byte, pinned_free> pinned_;  // one half for what is read, the other for what is written
+  mutable std::size_t written_ = 0;                 // bytes of that half which copies may still read
 };
 
 }  // namespace hull::cuda

@@ -108,9 +108,8 @@ class machine : public steps<Net, R, Member> {
     auto const in = targets<S>(d);
     unsigned const blocks = static_cast<unsigned>(rows.count);
     if constexpr (HeadOf<typename S::head, linear_head>) {
-      gathered<true> const w{this->template dense<S>().weight, S::template operand<0>.size(), y.live, x[0]->live};
-      product(stream(), device_.processors(), in[0], rows.count, x[0]->live_count, w, y.live_count, head,
-              y.live_count, true);
+      product(stream(), device_.processors(), in[0], rows.count, x[0]->live_count,
+              this->template live_weights<S, true>(y, *x[0]), y.live_count, head, y.live_count, true);
     }
     if constexpr (HeadOf<typename S::head, conv_head>) {
       conv_points(stream(), this->template filters<S>(), rows.count, *x[0], in[0], y, head, scratch);

@@ -1,92 +1,92 @@
 // SPDX-License-Identifier: Apache-2.0
 // C [rows, columns] (+)= A [rows, terms] B in single precision, B gathered from live rows and columns of a matrix while
-// it is loaded. Every element is summed in the order of backend/summation.hpp, whatever the tile: it depends neither on
-// the number of rows nor on the tile's shape.
+// it is loaded. Every element is summed in the order of backend/summation.hpp, whatever the kernel: it depends neither
+// on the number of rows nor on the tile's shape. This file has the kernel for many rows; chain_product.cuh that for few.
 #pragma once
 
 #include <cstddef>
 #include <cuda_pipeline.h>
 
+#include <hull/backend/cuda/chain_product.cuh>
 #include <hull/backend/cuda/device.cuh>
+#include <hull/backend/cuda/gathered.cuh>
 #include <hull/backend/summation.hpp>
 
 namespace hull::cuda {
 
-/// B(k, j) = weight[rows[k] * stride + columns[j]]; `Transposed`: weight[rows[j] * stride + columns[k]].
+/// A tile of C is 128 x 128, a thread has 8 x 8 of it in registers, twice: the sum, and the chain at hand. 16 terms are
+/// loaded at a time into one of 4 buffers. In shared memory lie the buffers and, behind them, offsets of the rows of B.
+struct large_tile final {
+  static constexpr unsigned extent = 128, per_thread = 8, threads = 256, depth = 16, stages = 4;
+  static constexpr unsigned stride = extent + 4;  // 16 bytes more: fewer bank conflicts
+  static constexpr unsigned stage_floats = 2 * depth * stride;
+  static constexpr unsigned loads = extent * depth / threads;  // of each operand, for each thread
+  static_assert(chain_terms % depth == 0);
+
+  [[nodiscard]] static constexpr std::size_t bytes(std::size_t terms) {
+    return (std::size_t{stages} * stage_floats + terms) * sizeof(float);
+  }
+};
+
 template <bool Transposed>
-struct gathered final {
-  float const* weight = nullptr;
-  std::size_t stride = 0;
-  index_t const* rows = nullptr;
-  index_t const* columns = nullptr;
-
-  [[nodiscard]] __device__ float const* at(unsigned k, unsigned j) const {
-    if constexpr (Transposed) return weight + rows[j] * stride + columns[k];
-    return weight + rows[k] * stride + columns[j];
-  }
-};
-
-/// A tile of C is Rows x Columns, each thread has PerRow x PerColumn of it in registers; Depth terms are loaded at a
-/// time, into one of Stages buffers.
-template <unsigned Rows, unsigned Columns, unsigned PerRow, unsigned PerColumn, unsigned Depth, unsigned Stages>
-struct tile final {
-  static constexpr unsigned rows = Rows, columns = Columns, per_row = PerRow, per_column = PerColumn, depth = Depth,
-                            stages = Stages;
-  static constexpr unsigned threads = (Rows / PerRow) * (Columns / PerColumn);
-  static constexpr unsigned a_stride = Rows + 4, b_stride = Columns + 4;  // 16 bytes more: fewer bank conflicts
-  static constexpr unsigned stage_floats = Depth * (a_stride + b_stride);
-  static constexpr std::size_t bytes = std::size_t{Stages} * stage_floats * sizeof(float);
-  static_assert(chain_terms % Depth == 0 && PerRow % 4 == 0 && PerColumn % 4 == 0);
-};
-using large_tile = tile<128, 128, 8, 8, 16, 3>;
-using middle_tile = tile<64, 64, 4, 4, 16, 4>;
-using small_tile = tile<32, 32, 4, 4, 32, 4>;
-
-/// Loads column-major into shared memory: to[k * stride + i] = from(i, k), zero outside.
-template <unsigned Extent, unsigned Stride, unsigned Depth, unsigned Threads, bool AlongTerms, class From>
-__device__ void load_tile(float* to, unsigned first, unsigned count, unsigned first_term, unsigned terms, From&& from) {
-#pragma unroll
-  for (unsigned number = threadIdx.x; number < Extent * Depth; number += Threads) {
-    unsigned const i = AlongTerms ? number / Depth : number % Extent;
-    unsigned const k = AlongTerms ? number % Depth : number / Extent;
-    float* const place = to + k * Stride + i;
-    if (first + i < count && first_term + k < terms) {
-      __pipeline_memcpy_async(place, from(first + i, first_term + k), sizeof(float));
-    } else {
-      *place = 0;
-    }
-  }
-}
-
-template <class T, bool Transposed>
-__global__ void __launch_bounds__(T::threads)
-    product_kernel(float const* a, unsigned rows, unsigned terms, gathered<Transposed> b, unsigned columns, float* c,
-                   std::size_t c_stride, bool overwrite) {
+__global__ void __launch_bounds__(large_tile::threads, 1)
+    large_product_kernel(float const* a, unsigned rows, unsigned terms, gathered<Transposed> b, unsigned columns,
+                         float* c, std::size_t c_stride, bool overwrite) {
+  using T = large_tile;
   extern __shared__ float shared[];
-  unsigned const first_row = blockIdx.y * T::rows, first_column = blockIdx.x * T::columns;
-  unsigned const tx = threadIdx.x % (T::columns / T::per_column), ty = threadIdx.x / (T::columns / T::per_column);
-  // rows and columns of a thread come in groups of 4, spread over the tile: 16-byte reads without conflicts
-  constexpr unsigned row_groups = T::per_row / 4, column_groups = T::per_column / 4;
-  auto const row_of = [&](unsigned i) { return (i / 4) * (T::rows / row_groups) + ty * 4 + i % 4; };
-  auto const column_of = [&](unsigned j) { return (j / 4) * (T::columns / column_groups) + tx * 4 + j % 4; };
+  unsigned* const offsets = reinterpret_cast<unsigned*>(shared + T::stages * T::stage_floats);
+  unsigned const first_row = blockIdx.y * T::extent, first_column = blockIdx.x * T::extent, thread = threadIdx.x;
+  unsigned const tx = thread % 16, ty = thread / 16;
+  // 8 rows and columns of a thread are two groups of 4, half a tile apart: 16-byte reads without conflicts
+  auto const spread = [](unsigned group, unsigned i) { return (i / 4) * (T::extent / 2) + group * 4 + i % 4; };
+
+  for (unsigned k = thread; k < terms; k += T::threads) offsets[k] = b.term_offset(k);
+  __syncthreads();
+
+  // What this thread loads. Rows and columns beyond the end repeat the last one: they are never stored. Terms beyond the
+  // end are zero in A, and anything finite in B.
+  unsigned const a_term = thread % T::depth, a_row = thread / T::depth;
+  unsigned const b_term = Transposed ? thread % T::depth : thread / T::extent;
+  unsigned const b_column = Transposed ? thread / T::depth : thread % T::extent;
+  constexpr unsigned row_step = T::threads / T::depth;  // between the loads of a thread
+  float const* a_from[T::loads];
+  float const* b_from[Transposed ? T::loads : 1];
+#pragma unroll
+  for (unsigned m = 0; m < T::loads; ++m) {
+    a_from[m] = a + std::size_t{min(first_row + a_row + m * row_step, rows - 1)} * terms + a_term;
+    if constexpr (Transposed) b_from[m] = b.column(min(first_column + b_column + m * row_step, columns - 1));
+  }
+  if constexpr (!Transposed) b_from[0] = b.column(min(first_column + b_column, columns - 1));
 
   unsigned const steps = (terms + T::depth - 1) / T::depth;
   auto const fetch = [&](unsigned step) {
     float* const tile_a = shared + (step % T::stages) * T::stage_floats;
-    float* const tile_b = tile_a + T::depth * T::a_stride;
+    float* const tile_b = tile_a + T::depth * T::stride;
     unsigned const k = step * T::depth;
-    load_tile<T::rows, T::a_stride, T::depth, T::threads, true>(
-        tile_a, first_row, rows, k, terms, [&](unsigned i, unsigned t) { return a + std::size_t{i} * terms + t; });
-    load_tile<T::columns, T::b_stride, T::depth, T::threads, Transposed>(
-        tile_b, first_column, columns, k, terms, [&](unsigned j, unsigned t) { return b.at(t, j); });
+    bool const inside = k + a_term < terms;
+#pragma unroll
+    for (unsigned m = 0; m < T::loads; ++m) {
+      __pipeline_memcpy_async(tile_a + a_term * T::stride + a_row + m * row_step, inside ? a_from[m] + k : a, 4,
+                              inside ? 0 : 4);
+    }
+#pragma unroll
+    for (unsigned m = 0; m < T::loads; ++m) {
+      if constexpr (Transposed) {
+        __pipeline_memcpy_async(tile_b + b_term * T::stride + b_column + m * row_step,
+                                b_from[m] + offsets[min(k + b_term, terms - 1)], 4);
+      } else {
+        unsigned const t = b_term + m * (T::threads / T::extent);
+        __pipeline_memcpy_async(tile_b + t * T::stride + b_column, b_from[0] + offsets[min(k + t, terms - 1)], 4);
+      }
+    }
   };
 
-  float sum[T::per_row][T::per_column], part[T::per_row][T::per_column];
+  float sum[8][8], part[8][8];
 #pragma unroll
-  for (unsigned i = 0; i < T::per_row; ++i) {
+  for (unsigned i = 0; i < 8; ++i) {
 #pragma unroll
-    for (unsigned j = 0; j < T::per_column; ++j) {
-      unsigned const r = first_row + row_of(i), column = first_column + column_of(j);
+    for (unsigned j = 0; j < 8; ++j) {
+      unsigned const r = first_row + spread(ty, i), column = first_column + spread(tx, j);
       bool const old = !overwrite && r < rows && column < columns;
       sum[i][j] = old ? c[r * c_stride + column] : 0.0f;
       part[i][j] = 0;
@@ -104,29 +104,26 @@ __global__ void __launch_bounds__(T::threads)
     if (step + T::stages - 1 < steps) fetch(step + T::stages - 1);
     __pipeline_commit();
     float const* const tile_a = shared + (step % T::stages) * T::stage_floats;
-    float const* const tile_b = tile_a + T::depth * T::a_stride;
+    float const* const tile_b = tile_a + T::depth * T::stride;
 #pragma unroll
     for (unsigned k = 0; k < T::depth; ++k) {
-      float x[T::per_row], y[T::per_column];
+      float x[8], y[8];
 #pragma unroll
-      for (unsigned i = 0; i < T::per_row; i += 4) {
-        *reinterpret_cast<float4*>(x + i) = *reinterpret_cast<float4 const*>(tile_a + k * T::a_stride + row_of(i));
+      for (unsigned i = 0; i < 8; i += 4) {
+        *reinterpret_cast<float4*>(x + i) = *reinterpret_cast<float4 const*>(tile_a + k * T::stride + spread(ty, i));
+        *reinterpret_cast<float4*>(y + i) = *reinterpret_cast<float4 const*>(tile_b + k * T::stride + spread(tx, i));
       }
 #pragma unroll
-      for (unsigned j = 0; j < T::per_column; j += 4) {
-        *reinterpret_cast<float4*>(y + j) = *reinterpret_cast<float4 const*>(tile_b + k * T::b_stride + column_of(j));
-      }
+      for (unsigned i = 0; i < 8; ++i) {
 #pragma unroll
-      for (unsigned i = 0; i < T::per_row; ++i) {
-#pragma unroll
-        for (unsigned j = 0; j < T::per_column; ++j) part[i][j] = __fmaf_rn(x[i], y[j], part[i][j]);
+        for (unsigned j = 0; j < 8; ++j) part[i][j] = __fmaf_rn(x[i], y[j], part[i][j]);
       }
     }
     if ((step + 1) % (chain_terms / T::depth) == 0 || step + 1 == steps) {  // a chain ends
 #pragma unroll
-      for (unsigned i = 0; i < T::per_row; ++i) {
+      for (unsigned i = 0; i < 8; ++i) {
 #pragma unroll
-        for (unsigned j = 0; j < T::per_column; ++j) {
+        for (unsigned j = 0; j < 8; ++j) {
           sum[i][j] = __fadd_rn(sum[i][j], part[i][j]);
           part[i][j] = 0;
         }
@@ -134,31 +131,39 @@ __global__ void __launch_bounds__(T::threads)
     }
   }
 #pragma unroll
-  for (unsigned i = 0; i < T::per_row; ++i) {
+  for (unsigned i = 0; i < 8; ++i) {
 #pragma unroll
-    for (unsigned j = 0; j < T::per_column; ++j) {
-      unsigned const r = first_row + row_of(i), column = first_column + column_of(j);
+    for (unsigned j = 0; j < 8; ++j) {
+      unsigned const r = first_row + spread(ty, i), column = first_column + spread(tx, j);
       if (r < rows && column < columns) c[r * c_stride + column] = sum[i][j];
     }
   }
 }
 
-template <class T, bool Transposed>
-void launch_product(cudaStream_t stream, float const* a, std::size_t rows, std::size_t terms,
-                    gathered<Transposed> const& b, std::size_t columns, float* c, std::size_t c_stride,
-                    bool overwrite) {
-  static bool const allowed = [] {
-    check(cudaFuncSetAttribute(product_kernel<T, Transposed>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               static_cast<int>(T::bytes)),
-          "shared memory");
-    return true;
-  }();
-  static_cast<void>(allowed);
-  dim3 const grid(blocks_for(columns, T::columns), blocks_for(rows, T::rows));
-  product_kernel<T, Transposed><<<grid, T::threads, T::bytes, stream>>>(
+/// Lets a kernel take this much dynamic shared memory. Throws hull::error where the device has less.
+template <class Kernel>
+void allow_shared(Kernel* kernel, std::size_t bytes) {
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
+        "shared memory of a block");
+}
+
+/// Whether the tiles of the large kernel would keep the device busy.
+[[nodiscard]] constexpr bool is_large(std::size_t rows, std::size_t columns, std::size_t processors) {
+  auto const tiles = [](std::size_t n) { return (n + large_tile::extent - 1) / large_tile::extent; };
+  return tiles(rows) * tiles(columns) * 4 >= processors * 3;
+}
+
+template <bool Transposed>
+void large_product(cudaStream_t stream, float const* a, std::size_t rows, std::size_t terms,
+                   gathered<Transposed> const& b, std::size_t columns, float* c, std::size_t c_stride,
+                   bool overwrite) {
+  using T = large_tile;
+  allow_shared(large_product_kernel<Transposed>, T::bytes(terms));
+  dim3 const grid(blocks_for(columns, T::extent), blocks_for(rows, T::extent));
+  large_product_kernel<Transposed><<<grid, T::threads, T::bytes(terms), stream>>>(
       a, static_cast<unsigned>(rows), static_cast<unsigned>(terms), b, static_cast<unsigned>(columns), c, c_stride,
       overwrite);
-  check_launch("product");
+  check_launch("large_product");
 }
 
 /// `a` is [rows, terms], `c` [rows, c_stride]. Cost: 2 rows terms columns FLOP. `processors`: of the device.
@@ -166,15 +171,10 @@ template <bool Transposed>
 void product(cudaStream_t stream, std::size_t processors, float const* a, std::size_t rows, std::size_t terms,
              gathered<Transposed> const& b, std::size_t columns, float* c, std::size_t c_stride, bool overwrite) {
   if (rows == 0 || columns == 0) return;
-  auto const tiles = [&](std::size_t extent) {
-    return ((rows + extent - 1) / extent) * ((columns + extent - 1) / extent);
-  };
-  if (tiles(128) * 4 >= processors * 3) {
-    launch_product<large_tile>(stream, a, rows, terms, b, columns, c, c_stride, overwrite);
-  } else if (tiles(64) >= processors) {
-    launch_product<middle_tile>(stream, a, rows, terms, b, columns, c, c_stride, overwrite);
+  if (terms > 0 && is_large(rows, columns, processors)) {
+    large_product(stream, a, rows, terms, b, columns, c, c_stride, overwrite);
   } else {
-    launch_product<small_tile>(stream, a, rows, terms, b, columns, c, c_stride, overwrite);
+    chain_product(stream, plain_rows{a}, rows, terms, b, columns, c, c_stride, overwrite);
   }
 }
 

@@ -29,13 +29,13 @@ struct spreads_of final {
   unsigned count = 0;
 };
 
-/// Drops the columns that are zero for every box, and moves the others together, in one block. Floors: what underflow
-/// can cost, by A * slope and, with `products`, by the head's product.
-template <bool Outward>
-__global__ void compact_kernel(stage_state s, std::size_t batch, spreads_of x, bool products, index_t* live_count) {
+/// Drops the columns that are zero for every box, and moves the others together; the work of one block. Floors: what
+/// underflow can cost, by A * slope and, with `products`, by the head's product. Returns the number of live columns.
+template <bool Outward, unsigned Threads>
+__device__ unsigned compact_stage(stage_state const& s, std::size_t batch, spreads_of const& x, bool products) {
   unsigned const n = static_cast<unsigned>(s.size);
-  packer<list_threads> places;
-  for (unsigned first = 0; first < n; first += list_threads) {
+  packer<Threads> places;
+  for (unsigned first = 0; first < n; first += Threads) {
     unsigned const i = first + threadIdx.x;
     bool live = false;
     for (std::size_t b = 0; i < n && b < batch && !live; ++b) live = is_live(s, b * n + i);
@@ -47,9 +47,9 @@ __global__ void compact_kernel(stage_state s, std::size_t batch, spreads_of x, b
   __syncthreads();
   for (std::size_t b = 0; b < batch; ++b) {
     double sums[2] = {};
-    for (unsigned i = threadIdx.x; i < n; i += list_threads) sums[0] += s.spread[b * n + i];
+    for (unsigned i = threadIdx.x; i < n; i += Threads) sums[0] += s.spread[b * n + i];
     // in tiles: a place is never behind the element that moves there, so what was not read yet is not overwritten
-    for (unsigned first = 0; first < count; first += list_threads) {
+    for (unsigned first = 0; first < count; first += Threads) {
       unsigned const c = first + threadIdx.x;
       std::size_t const from = b * n + (c < count ? s.live[c] : 0), to = b * count + c;
       float const radius = s.radius[from];
@@ -65,30 +65,56 @@ __global__ void compact_kernel(stage_state s, std::size_t batch, spreads_of x, b
         sums[1] += radius;
       }
     }
-    block_sums<list_threads>(sums);
+    block_sums<Threads>(sums);
     if (threadIdx.x != 0) continue;
     s.total_spread[b] = sums[0];
     double spread = 0;
     for (unsigned i = 0; i < x.count; ++i) spread += x.operand[i][b];
     s.floor[b] = Outward ? 2 * float_floor * sums[1] + (products ? float_floor * count * spread : 0) : 0;
   }
+  __syncthreads();
+  return count;
+}
+template <bool Outward>
+__global__ void compact_kernel(stage_state s, std::size_t batch, spreads_of x, bool products, index_t* live_count) {
+  unsigned const count = compact_stage<Outward, list_threads>(s, batch, x, products);
   if (threadIdx.x == 0) *live_count = count;
 }
 
-/// Errors of the live columns. `roundings` are counted for all columns; `ordered`: a Linear head, where live columns
-/// alone make chains.
+/// Error of live column `at` of all boxes. `roundings` are counted for all columns; `ordered`: a Linear head, where live
+/// columns alone make chains.
 template <bool Outward>
-__global__ void errors_kernel(stage_state s, std::size_t batch, index_t const* live_count, std::size_t roundings,
-                              bool ordered, bool rounded) {
-  std::size_t const live = *live_count, number = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x;
-  if (number >= batch * live) return;
+__device__ void set_error(stage_state const& s, std::size_t at, std::size_t live, std::size_t roundings, bool ordered,
+                          bool rounded) {
   if constexpr (!Outward) {
-    s.error[number] = 0;
+    s.error[at] = 0;
     return;
   }
   if (ordered) roundings -= product_additions(s.size) - product_additions(live);
-  double const product_error = ordered ? ordered_error(roundings, number % live) : gamma(roundings, unit_float);
-  s.error[number] = column_error(s, number, s.size, product_error, rounded ? 1.001 * unit_float : 0);
+  double const product_error = ordered ? ordered_error(roundings, at % live) : gamma(roundings, unit_float);
+  s.error[at] = column_error(s, at, s.size, product_error, rounded ? 1.001 * unit_float : 0);
+}
+template <bool Outward>
+__global__ void errors_kernel(stage_state s, std::size_t batch, index_t const* live_count, std::size_t roundings,
+                              bool ordered, bool rounded) {
+  std::size_t const live = *live_count, at = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (at < batch * live) set_error<Outward>(s, at, live, roundings, ordered, rounded);
+}
+
+/// All of it in one block, for small stages: time there is launches.
+template <class S, class R, unsigned Threads>
+__global__ void __launch_bounds__(Threads)
+    small_relax_kernel(weights_view<typename S::net> weights, stage_state s, std::size_t batch, spreads_of x,
+                       std::size_t roundings, bool ordered, bool rounded, index_t* live_count) {
+  for (std::size_t at = threadIdx.x; at < batch * S::size; at += Threads) {
+    relax_element<S, R>(weights, s, at / S::size, at % S::size);
+  }
+  __syncthreads();
+  std::size_t const live = compact_stage<R::outward, Threads>(s, batch, x, true);
+  for (std::size_t at = threadIdx.x; at < batch * live; at += Threads) {
+    set_error<R::outward>(s, at, live, roundings, ordered, rounded);
+  }
+  if (threadIdx.x == 0) *live_count = static_cast<index_t>(live);
 }
 
 /// Lines, output interval and live columns of stage S from the bounds of its head. The number of live columns goes to
@@ -98,35 +124,65 @@ void relax_stage(cudaStream_t stream, weights_view<typename S::net> weights,
                  operands<S, stage_state const*> const& x, stage_state const& s, std::size_t batch,
                  std::size_t roundings, bool rounded, index_t* live_count) {
   constexpr unsigned threads = 128;
+  constexpr bool ordered = HeadOf<typename S::head, linear_head>;
   static_assert(S::input_count <= 8, "hull: a stage on CUDA reads 8 others at most");
-  lines_kernel<S, R><<<blocks_for(batch * S::size, threads), threads, 0, stream>>>(weights, s, batch);
   spreads_of spreads;
   for (stage_state const* one : x) spreads.operand[spreads.count++] = one->total_spread;
+  if constexpr (S::size <= 1024) {
+    if (batch == 1) {
+      small_relax_kernel<S, R, 256>
+          <<<1, 256, 0, stream>>>(weights, s, batch, spreads, roundings, ordered, rounded, live_count);
+      check_launch("relax_stage");
+      return;
+    }
+  }
+  lines_kernel<S, R><<<blocks_for(batch * S::size, threads), threads, 0, stream>>>(weights, s, batch);
   compact_kernel<R::outward><<<1, list_threads, 0, stream>>>(s, batch, spreads, true, live_count);
-  errors_kernel<R::outward><<<blocks_for(batch * S::size, threads), threads, 0, stream>>>(
-      s, batch, live_count, roundings, HeadOf<typename S::head, linear_head>, rounded);
+  errors_kernel<R::outward><<<blocks_for(batch * S::size, threads), threads, 0, stream>>>(s, batch, live_count,
+                                                                                         roundings, ordered, rounded);
   check_launch("relax_stage");
 }
 
 inline constexpr unsigned row_threads = 128;
 
+/// Adds what one stage gives to the constants of row r: sums over its live columns of the shifts, the errors, and the
+/// far shifts. Returns the row's slack.
+template <bool Outward>
+__device__ inline double add_constants(row_block const& rows, std::size_t r, stage_state const& s, double shifts,
+                                       double errors, double far_shifts) {
+  bool const far = rows.far_value != nullptr;
+  double const value = rows.value[r] + shifts, far_value = far ? rows.far_value[r] + far_shifts : value;
+  rows.value[r] = value;
+  if (far) rows.far_value[r] = far_value;
+  if constexpr (!Outward) return 0;
+  double const size = std::fabs(value) < std::fabs(far_value) ? std::fabs(far_value) : std::fabs(value);
+  // NaN in either must reach the slack
+  double const magnitude = size + 0 * (std::fabs(value) + std::fabs(far_value));
+  double const more = errors * (1 + gamma_sum(s.live_count)) + s.floor[rows.box[r]] + 2 * unit_double * magnitude;
+  double const slack = (rows.slack[r] + more) * (1 + 4 * unit_double);
+  rows.slack[r] = slack;
+  return slack;
+}
+
 /// Takes rows from the output of a stage to its head, one block for each: as cpu::relax_rows. From `a` to `moved`, which
 /// may be the same.
-template <bool Outward, bool Finish>
-__global__ void __launch_bounds__(row_threads)
+template <bool Outward, bool Finish, unsigned Threads>
+__global__ void __launch_bounds__(Threads)
     relax_rows_kernel(row_block rows, stage_state s, float const* a, float* moved) {
-  std::size_t const r = blockIdx.x, live = s.live_count, base = rows.box[r] * live;
+  std::size_t const r = blockIdx.x, base = rows.box[r] * s.live_count;
+  unsigned const live = static_cast<unsigned>(s.live_count);
   float const* const row = a + r * live;
   float* const out = moved + r * live;
   bool const far = rows.far_value != nullptr;
   double sums[4] = {};  // value, slack, far value, distance
-  for (std::size_t c = threadIdx.x; c < live; c += row_threads) {
+#pragma unroll 4
+  for (unsigned c = threadIdx.x; c < live; c += Threads) {
     float const x = row[c];
     bool const positive = x >= 0;
     float const slope = positive ? s.lower_slope[base + c] : s.upper_slope[base + c];
     float const shift = positive ? s.lower_shift[base + c] : s.upper_shift[base + c];
     float const head = x * slope;
-    out[c] = head;
+    if constexpr (!Finish) out[c] = head;
     sums[0] += static_cast<double>(x) * static_cast<double>(shift);  // exact product
     if constexpr (Outward) sums[1] += static_cast<double>(std::fabs(x)) * static_cast<double>(s.error[base + c]);
     if (far) {
@@ -135,33 +191,25 @@ __global__ void __launch_bounds__(row_threads)
     }
     if constexpr (Finish) sums[3] += static_cast<double>(std::fabs(head)) * static_cast<double>(s.reach[base + c]);
   }
-  block_sums<row_threads>(sums);
+  block_sums<Threads>(sums);
   if (threadIdx.x != 0) return;
-  double const share = 1 + gamma_sum(live);
-  double const value = rows.value[r] + sums[0], far_value = far ? rows.far_value[r] + sums[2] : value;
-  rows.value[r] = value;
-  if (far) rows.far_value[r] = far_value;
-  double slack = 0;
-  if constexpr (Outward) {
-    double const size = std::fabs(value) < std::fabs(far_value) ? std::fabs(far_value) : std::fabs(value);
-    // NaN in either must reach the slack
-    double const magnitude = size + 0 * (std::fabs(value) + std::fabs(far_value));
-    double const more = sums[1] * share + s.floor[rows.box[r]] + 2 * unit_double * magnitude;
-    slack = (rows.slack[r] + more) * (1 + 4 * unit_double);
-    rows.slack[r] = slack;
-  }
+  double const slack = add_constants<Outward>(rows, r, s, sums[0], sums[1], sums[2]);
   if constexpr (!Finish) return;
-  double distance = sums[3];
-  if constexpr (Outward) distance = up::add(distance * share, slack);
-  rows.bound[r] = Outward ? down::sub(value, distance) : value - distance;
-  if (far) rows.far_bound[r] = Outward ? up::add(far_value, distance) : far_value + distance;
+  double const distance = Outward ? up::add(sums[3] * (1 + gamma_sum(live)), slack) : sums[3];
+  rows.bound[r] = Outward ? down::sub(rows.value[r], distance) : rows.value[r] - distance;
+  if (far) rows.far_bound[r] = Outward ? up::add(rows.far_value[r], distance) : rows.far_value[r] + distance;
 }
 
 template <class R, bool Finish>
 void relax_rows(cudaStream_t stream, row_block const& rows, stage_state const& s, float const* a, float* moved) {
   if (rows.count == 0) return;
-  relax_rows_kernel<R::outward, Finish>
-      <<<static_cast<unsigned>(rows.count), row_threads, 0, stream>>>(rows, s, a, moved);
+  unsigned const blocks = static_cast<unsigned>(rows.count);
+  // the sums of a row depend on the number of threads, so that must not depend on the number of rows
+  if (s.size <= 4096) {
+    relax_rows_kernel<R::outward, Finish, 128><<<blocks, 128, 0, stream>>>(rows, s, a, moved);
+  } else {
+    relax_rows_kernel<R::outward, Finish, 512><<<blocks, 512, 0, stream>>>(rows, s, a, moved);
+  }
   check_launch("relax_rows");
 }
 

@@ -31,6 +31,7 @@ __global__ void candidates_kernel(weights_view<typename S::net> weights, stage_s
       if (wanted) candidates[written + place] = static_cast<index_t>(b * S::size + i);
     }
     std::size_t found = places.count();
+    __syncthreads();  // before the list is written again
     if (generous && found * 10 > S::size * 9) {
       for (std::size_t i = threadIdx.x; i < S::size; i += list_threads) {
         candidates[written + i] = static_cast<index_t>(b * S::size + i);
@@ -43,15 +44,42 @@ __global__ void candidates_kernel(weights_view<typename S::net> weights, stage_s
   if (threadIdx.x == 0) *count = written;
 }
 
-/// Rows for neurons: `both` sides, 2p and 2p + 1 for the lower and upper bound of one; else the side nearer to 0.
-static __global__ void name_kernel(stage_state s, index_t const* neurons, row_block rows, bool both) {
+/// How rows get their neurons.
+enum class naming {
+  given,   // they have them
+  both,    // rows 2p and 2p + 1 for the lower and upper bound of one
+  nearer,  // one row for each, for the bound nearer to 0
+};
+
+/// Neuron (as box * size + index) and sign of row r.
+struct named_row final {
+  std::size_t at;
+  float sign;
+};
+__device__ inline named_row name_of(stage_state const& s, index_t const* neurons, row_block const& rows, std::size_t r,
+                                    naming how) {
+  if (how == naming::given) return {rows.box[r] * s.size + rows.index[r], rows.sign[r]};
+  std::size_t const at = neurons[how == naming::both ? r / 2 : r];
+  bool const upright = how == naming::both ? r % 2 == 0 : -s.lower[at] < s.upper[at];
+  return {at, upright ? 1.0f : -1.0f};
+}
+
+/// Names row r, and starts its value and slack.
+template <bool Outward>
+__device__ void start_row(stage_state const& s, row_block const& rows, std::size_t r, named_row name,
+                          double seed_error) {
+  rows.box[r] = static_cast<index_t>(name.at / s.size);
+  rows.index[r] = static_cast<index_t>(name.at % s.size);
+  rows.sign[r] = name.sign;
+  double const value = name.sign * s.origin[name.at];
+  rows.value[r] = value;
+  rows.slack[r] = Outward ? s.origin_error[name.at] + seed_error * s.radius[name.at] : 0;
+  if (rows.far_value != nullptr) rows.far_value[r] = value;
+}
+template <bool Outward>
+__global__ void start_kernel(stage_state s, index_t const* neurons, row_block rows, naming how, double seed_error) {
   std::size_t const r = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x;
-  if (r >= rows.count) return;
-  std::size_t const at = neurons[both ? r / 2 : r];
-  rows.box[r] = static_cast<index_t>(at / s.size);
-  rows.index[r] = static_cast<index_t>(at % s.size);
-  bool const upright = both ? r % 2 == 0 : -s.lower[at] < s.upper[at];
-  rows.sign[r] = upright ? 1.0f : -1.0f;
+  if (r < rows.count) start_row<Outward>(s, rows, r, name_of(s, neurons, rows, r, how), seed_error);
 }
 
 /// Turns the rows of the neurons that still gain around, and drops the others, in one block.
@@ -81,24 +109,16 @@ __global__ void mark_gaining_kernel(weights_view<typename S::net> weights, stage
   if (r < rows.count) rows.value[r] = gains_from_bounds<S>(weights, s, rows.box[r], rows.index[r]) ? 1 : 0;
 }
 
-/// Value and slack of rows that start at the head of a stage.
+/// The same for a Linear head, one block for each row, with the coefficients of the operand: sign times rows of W.
 template <bool Outward>
-__global__ void seed_values_kernel(stage_state s, row_block rows, double seed_error) {
-  std::size_t const r = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x;
-  if (r >= rows.count) return;
-  std::size_t const at = rows.box[r] * s.size + rows.index[r];
-  double const value = rows.sign[r] * s.origin[at];
-  rows.value[r] = value;
-  rows.slack[r] = Outward ? s.origin_error[at] + seed_error * s.radius[at] : 0;
-  if (rows.far_value != nullptr) rows.far_value[r] = value;
-}
-
-/// Coefficients of the operand for rows that start at neurons of a Linear head: sign times rows of W.
-static __global__ void linear_seed_kernel(linear_weights w, row_block rows, stage_state x, float* a) {
+__global__ void linear_seed_kernel(linear_weights w, stage_state y, index_t const* neurons, row_block rows, naming how,
+                                   double seed_error, stage_state x, float* a) {
   std::size_t const r = blockIdx.x, live = x.live_count;
-  float const* const row = w.weight + rows.index[r] * w.in;
-  float const sign = rows.sign[r];
-  for (std::size_t c = threadIdx.x; c < live; c += blockDim.x) a[r * live + c] = sign * row[x.live[c]];
+  named_row const name = name_of(y, neurons, rows, r, how);
+  float const* const row = w.weight + name.at % y.size * w.in;
+  for (std::size_t c = threadIdx.x; c < live; c += blockDim.x) a[r * live + c] = name.sign * row[x.live[c]];
+  __syncthreads();  // all have read the row's name
+  if (threadIdx.x == 0) start_row<Outward>(y, rows, r, name, seed_error);
 }
 
 /// Coefficient buffers of the operands of a head.

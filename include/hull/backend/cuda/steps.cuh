@@ -127,14 +127,12 @@ class steps : public host<Member> {
   template <class S>
   void seed_candidates(network_state<Net> const& state, std::size_t first, row_block const& rows,
                        coefficient_views<Net> const& a) const {
-    name<S>(state, first, rows, true);
-    seed_neurons<S>(state, rows, a);
+    seed<S>(state, state.candidates + first, rows, naming::both, a);
   }
   template <class S>
   void seed_nearer(network_state<Net> const& state, std::size_t first, row_block const& rows,
                    coefficient_views<Net> const& a) const {
-    name<S>(state, first, rows, false);
-    seed_neurons<S>(state, rows, a);
+    seed<S>(state, state.candidates + first, rows, naming::nearer, a);
   }
   template <class S>
   void seed_opposite(network_state<Net> const& state, row_block& rows, coefficient_views<Net> const& a,
@@ -151,29 +149,16 @@ class steps : public host<Member> {
   }
   template <class S>
   void name_rows(network_state<Net> const& state, std::size_t first, row_block const& rows) const {
-    name<S>(state, first, rows, true);
+    if (rows.count == 0) return;
+    start_kernel<R::outward><<<blocks_for(rows.count, block), block, 0, stream()>>>(
+        state.stage[S::number], state.candidates + first, rows, naming::both, 0.0);
+    check_launch("name_rows");
   }
 
   /// Rows for the neurons of the head of stage S that box, index and sign name.
   template <class S>
   void seed_neurons(network_state<Net> const& state, row_block const& rows, coefficient_views<Net> const& a) const {
-    if (rows.count == 0) return;
-    unsigned const blocks = static_cast<unsigned>(rows.count);
-    seed_values_kernel<R::outward><<<blocks_for(rows.count, block), block, 0, stream()>>>(
-        state.stage[S::number], rows, gamma(rounds::template seed_roundings<S>(), unit_float));
-    auto const x = sources<S>(state);
-    auto const out = targets<S>(a);
-    if constexpr (HeadOf<typename S::head, linear_head>) {
-      linear_seed_kernel<<<blocks, block, 0, stream()>>>(dense<S>(), rows, *x[0], out[0]);
-    } else {
-      for (std::size_t i = 0; i < x.size(); ++i) device_.clear(out[i], rows.count * x[i]->live_count);
-      if constexpr (HeadOf<typename S::head, conv_head>) conv_seed(stream(), filters<S>(), rows, *x[0], out[0]);
-      if constexpr (HeadOf<typename S::head, sparse_head>) {
-        sparse_seed_kernel<S><<<blocks_for(rows.count, block), block, 0, stream()>>>(rows, by_value<S>(x),
-                                                                                         by_value<S>(out));
-      }
-    }
-    check_launch("seed_neurons");
+    seed<S>(state, nullptr, rows, naming::given, a);
   }
 
   /// Rows for specification forms at the output of the last stage (and at the input, for terms over X).
@@ -201,9 +186,8 @@ class steps : public host<Member> {
     auto const x = sources<S>(state);
     auto const out = targets<S>(a);
     if constexpr (HeadOf<typename S::head, linear_head>) {
-      gathered<false> const w{dense<S>().weight, S::template operand<0>.size(), y.live, x[0]->live};
-      product(stream(), device_.processors(), a[S::number], rows.count, y.live_count, w, x[0]->live_count, out[0],
-              x[0]->live_count, overwrite[0]);
+      product(stream(), device_.processors(), a[S::number], rows.count, y.live_count, live_weights<S, false>(y, *x[0]),
+              x[0]->live_count, out[0], x[0]->live_count, overwrite[0]);
     } else {
       for (std::size_t i = 0; i < x.size(); ++i) {
         if (overwrite[i]) device_.clear(out[i], rows.count * x[i]->live_count);
@@ -224,8 +208,16 @@ class steps : public host<Member> {
   template <class S>
   void step_back(network_state<Net> const& state, row_block const& rows, coefficient_views<Net> const& a,
                  overwrite_flags<S> const& overwrite, float* scratch) const {
-    relax_rows<S>(state, rows, a);
-    backward<S>(state, rows, a, overwrite, scratch);
+    if constexpr (HeadOf<typename S::head, linear_head> && S::size <= most_fused) {
+      if (rows.count == 0) return;
+      auto const& y = state.stage[S::number];
+      auto const& x = state.stage[S::template input<0>];
+      chain_product(stream(), relaxed_rows<R::outward>{a[S::number], rows, y}, rows.count, y.live_count,
+                    live_weights<S, false>(y, x), x.live_count, a[S::template input<0>], x.live_count, overwrite[0]);
+    } else {
+      relax_rows<S>(state, rows, a);
+      backward<S>(state, rows, a, overwrite, scratch);
+    }
   }
 
   /// Gives the bounds of rows to the head's intervals of stage S.
@@ -302,6 +294,9 @@ class steps : public host<Member> {
 
  protected:
   static constexpr unsigned block = 128;
+  // Dense stages up to this size are relaxed and multiplied in one kernel. The choice must not depend on the number of
+  // rows: sums of constants would.
+  static constexpr std::size_t most_fused = 512;
   static constexpr std::size_t mail_floats = device::mail_bytes / sizeof(float);
 
   /// Waits for the numbers of live columns of the stages that were relaxed since the last call, and of candidates.
@@ -323,11 +318,27 @@ class steps : public host<Member> {
   }
 
   template <class S>
-  void name(network_state<Net> const& state, std::size_t first, row_block const& rows, bool both) const {
+  void seed(network_state<Net> const& state, index_t const* neurons, row_block const& rows, naming how,
+            coefficient_views<Net> const& a) const {
     if (rows.count == 0) return;
-    name_kernel<<<blocks_for(rows.count, block), block, 0, stream()>>>(state.stage[S::number],
-                                                                          state.candidates + first, rows, both);
-    check_launch("name");
+    constexpr double error = gamma(rounds::template seed_roundings<S>(), unit_float);
+    auto const& y = state.stage[S::number];
+    auto const x = sources<S>(state);
+    auto const out = targets<S>(a);
+    if constexpr (HeadOf<typename S::head, linear_head>) {
+      linear_seed_kernel<R::outward><<<static_cast<unsigned>(rows.count), block, 0, stream()>>>(
+          dense<S>(), y, neurons, rows, how, error, *x[0], out[0]);
+    } else {
+      start_kernel<R::outward>
+          <<<blocks_for(rows.count, block), block, 0, stream()>>>(y, neurons, rows, how, error);
+      for (std::size_t i = 0; i < x.size(); ++i) device_.clear(out[i], rows.count * x[i]->live_count);
+      if constexpr (HeadOf<typename S::head, conv_head>) conv_seed(stream(), filters<S>(), rows, *x[0], out[0]);
+      if constexpr (HeadOf<typename S::head, sparse_head>) {
+        sparse_seed_kernel<S><<<blocks_for(rows.count, block), block, 0, stream()>>>(rows, by_value<S>(x),
+                                                                                     by_value<S>(out));
+      }
+    }
+    check_launch("seed");
   }
 
   template <class S>
@@ -342,6 +353,12 @@ class steps : public host<Member> {
   [[nodiscard]] linear_weights dense() const {
     return {weights_.view().template tensor<S::info.head, 0>(), bias<S>(), S::size, S::template operand<0>.size(),
             rounded<S>()};
+  }
+  /// Live rows and columns of W.
+  template <class S, bool Transposed>
+  [[nodiscard]] gathered<Transposed> live_weights(stage_state const& y, stage_state const& x) const {
+    static_assert(S::size * S::template operand<0>.size() < (std::size_t{1} << 32));
+    return {dense<S>().weight, static_cast<unsigned>(S::template operand<0>.size()), y.live, x.live};
   }
   template <class S>
   [[nodiscard]] conv_weights filters() const {
