@@ -16,6 +16,7 @@
 //
 //   --method ibp|crown|alpha-crown   crown
 //   --rounding nearest|outward       outward
+//   --precision fp32|tf32x3          fp32; of the products of wide dense stages
 //   --device cuda|cpu                only what the binary was compiled for
 //   --repeat N, --warmup N           10, 3; fewer once --seconds S (60) have passed
 //   --row-bytes N                    budget of one chunk of rows; default: that of propagation
@@ -87,8 +88,9 @@ constexpr char const* work_name = HULL_BENCH_NAME(HULL_BENCH_WORK);
 
 #ifdef __CUDACC__
 constexpr char const* device_name = "cuda";
-template <class R>
-using machine_of = hull::cuda::machine<net, R>;
+using hull::cuda::Fp32, hull::cuda::Tf32x3;
+template <class R, class P>
+using machine_of = hull::cuda::machine<net, R, lone_member<net>, P>;
 
 /// Bytes that the driver has given out, to whomever.
 std::size_t driver_bytes() {
@@ -99,14 +101,16 @@ std::size_t driver_bytes() {
 }
 #else
 constexpr char const* device_name = "cpu";
-template <class R>
+struct Fp32 {};
+using Tf32x3 = Fp32;  // the CPU has no other way
+template <class R, class P>
 using machine_of = hull::cpu::machine<net, R>;
 
 std::size_t driver_bytes() { return 0; }
 #endif
 
 struct options final {
-  std::string method, rounding, weights;
+  std::string method, rounding, precision, weights;
   std::size_t repeat = 0, warmup = 0, row_bytes = 0;  // 0 bytes: the default of propagation
   double seconds = 0, radius = 0;
   bool intersect = true;
@@ -205,7 +209,7 @@ void print_bounds(std::vector<double> const& bounds) {
   std::printf("]");
 }
 
-template <class R>
+template <class R, class P>
 void measure(options const& given) {
   using clock = std::chrono::steady_clock;
   auto const since = [](clock::time_point start) {
@@ -223,10 +227,10 @@ void measure(options const& given) {
 
   std::size_t const before = driver_bytes();
   auto const set_up = clock::now();
-  machine_of<R> machine(weights);
+  machine_of<R, P> machine(weights);
   double const set_up_seconds = since(set_up);
-  auto all = given.row_bytes != 0 ? std::make_unique<propagation<net, machine_of<R>>>(machine, given.row_bytes)
-                                  : std::make_unique<propagation<net, machine_of<R>>>(machine);
+  auto all = given.row_bytes != 0 ? std::make_unique<propagation<net, machine_of<R, P>>>(machine, given.row_bytes)
+                                  : std::make_unique<propagation<net, machine_of<R, P>>>(machine);
   all->intersect_hidden(given.intersect);
 
   std::vector<double> seconds, bounds;
@@ -256,8 +260,9 @@ void measure(options const& given) {
   std::sort(seconds.begin(), seconds.end());
   std::size_t const half = seconds.size() / 2;
   double const median = seconds.size() % 2 == 1 ? seconds[half] : (seconds[half - 1] + seconds[half]) / 2;
-  std::printf("{\"work\": \"%s\", \"method\": \"%s\", \"rounding\": \"%s\", \"device\": \"%s\", ", work_name,
-              given.method.c_str(), given.rounding.c_str(), device_name);
+  std::printf(
+      "{\"work\": \"%s\", \"method\": \"%s\", \"rounding\": \"%s\", \"precision\": \"%s\", \"device\": \"%s\", ",
+      work_name, given.method.c_str(), given.rounding.c_str(), given.precision.c_str(), device_name);
   std::printf("\"median\": %.6g, \"min\": %.6g, \"max\": %.6g, \"repetitions\": %zu, \"set_up\": %.6g, ", 1e3 * median,
               1e3 * seconds.front(), 1e3 * seconds.back(), seconds.size(), 1e3 * set_up_seconds);
   print_bounds(bounds);
@@ -268,7 +273,8 @@ void measure(options const& given) {
 
 int usage(std::string const& what) {
   std::fprintf(stderr,
-               "bench_cuda: %s\nusage: %s [--method ibp|crown|alpha-crown] [--rounding nearest|outward] [--device %s] "
+               "bench_cuda: %s\nusage: %s [--method ibp|crown|alpha-crown] [--rounding nearest|outward] [--precision "
+               "fp32|tf32x3] [--device %s] "
                "[--repeat N] [--warmup N] [--seconds S] [--row-bytes N] [--intersect yes|no] [--weights FILE] "
                "[--radius R]\n",
                what.c_str(), work_name, device_name);
@@ -277,10 +283,10 @@ int usage(std::string const& what) {
 
 int main(int argc, char** argv) {
   if (argc < 2 || std::strcmp(argv[1], work_name) != 0) return usage("this binary knows one network");
-  std::map<std::string, std::string> text{{"--method", "crown"}, {"--rounding", "outward"}, {"--device", device_name},
-                                          {"--repeat", "10"},    {"--warmup", "3"},         {"--seconds", "60"},
-                                          {"--row-bytes", "0"},  {"--intersect", "yes"},    {"--weights", ""},
-                                          {"--radius", "0.001"}};
+  std::map<std::string, std::string> text{{"--method", "crown"},     {"--rounding", "outward"}, {"--precision", "fp32"},
+                                          {"--device", device_name}, {"--repeat", "10"},        {"--warmup", "3"},
+                                          {"--seconds", "60"},       {"--row-bytes", "0"},      {"--intersect", "yes"},
+                                          {"--weights", ""},         {"--radius", "0.001"}};
   for (int i = 2; i < argc; i += 2) {
     auto const option = text.find(argv[i]);
     if (option == text.end()) return usage(std::string("unknown option ") + argv[i]);
@@ -290,11 +296,13 @@ int main(int argc, char** argv) {
   auto const is_one_of = [&](char const* option, auto const&... allowed) { return ((text[option] == allowed) || ...); };
   if (!is_one_of("--method", "ibp", "crown", "alpha-crown")) return usage("which method?");
   if (!is_one_of("--rounding", "nearest", "outward")) return usage("which rounding?");
+  if (!is_one_of("--precision", "fp32", "tf32x3")) return usage("which precision?");
   if (!is_one_of("--intersect", "yes", "no")) return usage("--intersect yes or no?");
   if (!is_one_of("--device", device_name)) return usage("compiled for another device");
   auto const number = [&](char const* option) { return std::strtoul(text[option].c_str(), nullptr, 10); };
   options const given{.method = text["--method"],
                       .rounding = text["--rounding"],
+                      .precision = text["--precision"],
                       .weights = text["--weights"],
                       .repeat = std::max(1ul, number("--repeat")),
                       .warmup = number("--warmup"),
@@ -303,7 +311,9 @@ int main(int argc, char** argv) {
                       .radius = std::strtod(text["--radius"].c_str(), nullptr),
                       .intersect = text["--intersect"] == "yes"};
   try {
-    given.rounding == "nearest" ? measure<Nearest>(given) : measure<Outward>(given);
+    bool const nearest = given.rounding == "nearest";
+    if (given.precision == "fp32") nearest ? measure<Nearest, Fp32>(given) : measure<Outward, Fp32>(given);
+    if (given.precision == "tf32x3") nearest ? measure<Nearest, Tf32x3>(given) : measure<Outward, Tf32x3>(given);
   } catch (std::exception const& e) {
     std::fprintf(stderr, "bench_cuda: %s\n", e.what());
     return 1;

@@ -154,8 +154,9 @@ def repetitions(method: str, args: argparse.Namespace) -> tuple[int, int]:
 
 def run_hull(work: Work, numbers: Path, method: str, rounding: str, args: argparse.Namespace) -> dict:
     warmup, repeat = repetitions(method, args)
+    rounding, _, precision = rounding.partition("/")
     command = [str((args.bin / f"bench_cuda_{work.name}").resolve()), work.name, "--method", method, "--rounding",
-               rounding, "--device", args.device, "--weights", str(numbers), "--warmup", str(warmup), "--repeat",
+               rounding, "--precision", precision or "fp32", "--device", args.device, "--weights", str(numbers), "--warmup", str(warmup), "--repeat",
                str(repeat), "--seconds", str(args.seconds), "--intersect", args.intersect]
     if args.row_bytes:
         command += ["--row-bytes", str(args.row_bytes)]
@@ -285,7 +286,8 @@ def main() -> None:
     parser.add_argument("--bin", type=Path, required=True, help="folder of the binaries bench_cuda_WORK")
     parser.add_argument("--works", nargs="+", default=WORKS, choices=WORKS, metavar="WORK", help=", ".join(WORKS))
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
-    parser.add_argument("--roundings", nargs="+", default=["nearest", "outward"], choices=["nearest", "outward"])
+    parser.add_argument("--roundings", nargs="+", default=["nearest", "outward", "outward/tf32x3"],
+                        choices=["nearest", "outward", "nearest/tf32x3", "outward/tf32x3"])
     parser.add_argument("--repeat", type=int, default=10, help="measured runs, after 3 others; alpha-CROWN: 3 after 1")
     parser.add_argument("--seconds", type=float, default=30, help="no further runs of one side after so many")
     parser.add_argument("--timeout", type=float, default=120, help="seconds after which a process of hull is given up")

@@ -19,6 +19,12 @@ namespace {
 
 using hull::cli::options;
 
+void add_device(CLI::App& command, options& o) {
+  command.add_option("--device", o.device, "where to compute bounds; cuda needs nvcc and a GPU")
+      ->check(CLI::IsMember({"cpu", "cuda"}))
+      ->capture_default_str();
+}
+
 /// The options that `verify` and `bounds` share.
 void add_common(CLI::App& command, options& o) {
   command.add_option("MODEL", o.model, "ONNX file, .gz too")->required();
@@ -34,7 +40,7 @@ void add_common(CLI::App& command, options& o) {
                   "hidden bounds: intersect CROWN's with intervals (default), or replace those by "
                   "them, as other tools do (default with --rounding nearest)")
       ->check(CLI::IsMember({"intersect", "replace"}));
-  command.add_option("--device", o.device, "where to compute")->check(CLI::IsMember({"cpu"}))->capture_default_str();
+  add_device(command, o);
   command.add_option("--shard", o.shard, "how ranks share the work")
       ->check(CLI::IsMember({"replicated", "fully-sharded", "tensor-parallel"}))
       ->capture_default_str();
@@ -101,6 +107,7 @@ int run(int argc, char** argv) {
       ->check(CLI::IsMember({"replicated", "fully-sharded", "tensor-parallel"}))
       ->capture_default_str();
   plan->add_option("--ranks", o.ranks, "for that list")->check(CLI::IsMember({1, 2, 4, 8, 16}))->capture_default_str();
+  add_device(*plan, o);
   plan->add_option("--memory-budget", o.memory_budget, "most bytes for rows, all ranks together; 512MB, 2GB, ...")
       ->transform(CLI::AsSizeValue(false))
       ->check(CLI::PositiveNumber);

@@ -77,10 +77,12 @@ struct input_files final {
   return {io::load_onnx(o.model), io::load_vnnlib(o.spec)};
 }
 
-/// What every report says about the run. `ranks`: what each of them has used.
-[[nodiscard]] inline json run_facts(options const& o, std::vector<rank_memory> const& ranks) {
+/// What every report says about the run. `report`: a verify_report or a bounds_report.
+template <class Report>
+[[nodiscard]] json run_facts(options const& o, Report const& report) {
+  bool const has_driver = o.device != "cpu";
   json memory = json::array();
-  for (auto const& one : ranks) {
+  for (auto const& one : report.ranks) {
     memory.push_back({{"rank", memory.size()},
                       {"parameters", one.parameters},
                       {"buffers", one.buffers},
@@ -88,9 +90,12 @@ struct input_files final {
                       {"peak", one.peak},
                       {"search", one.search},
                       {"resident", one.resident}});
+    if (has_driver) memory.back()["driver_bytes"] = one.driver;
   }
-  return {{"memory", memory},      {"device", o.device},     {"policy", o.shard},
-          {"ranks", ranks.size()}, {"rounding", o.rounding}, {"precision", "fp32"}};
+  json facts = {{"memory", memory}, {"device", o.device}};
+  if (has_driver) facts["device_name"] = report.device_name;
+  facts.update({{"policy", o.shard}, {"ranks", report.ranks.size()}, {"rounding", o.rounding}, {"precision", "fp32"}});
+  return facts;
 }
 
 /// Prints the verdict, and to --result and --json what they ask for. Exit status 0.
@@ -104,7 +109,7 @@ inline int report_verdict(options const& o, verify_report const& report, std::ve
               {"margins", report.margins},
               {"seconds", times.seconds()},
               {"domains", report.domains}};
-    j.update(run_facts(o, report.ranks));
+    j.update(run_facts(o, report));
     write_text(o.json, j.dump(1) + "\n");
   }
   std::cout << text << std::flush;
@@ -244,7 +249,7 @@ inline int bounds(options const& o) {
   for (double const lower : report.rows) rows.push_back({{"lower", number(down::from_double(lower))}});
   times.seconds()["bound"] = report.seconds;
   json j = {{"nodes", nodes}, {"rows", rows}, {"seconds", times.seconds()}};
-  j.update(run_facts(o, report.ranks));
+  j.update(run_facts(o, report));
   std::string const text = j.dump(1) + "\n";
   if (o.json.empty()) {
     std::cout << text << std::flush;

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstdlib>
 #include <dlfcn.h>
 #include <filesystem>
 #include <fstream>
@@ -22,17 +21,11 @@
 #include <hull/core/error.hpp>
 #include <hull/search/engine.hpp>
 
+#include "compiler.hpp"
 #include "options.hpp"
 #include "process.hpp"
 
 namespace hull::cli {
-
-namespace fs = std::filesystem;
-
-[[nodiscard]] inline std::string environment(char const* name, std::string const& otherwise = {}) {
-  char const* const value = std::getenv(name);
-  return value != nullptr && *value != '\0' ? value : otherwise;
-}
 
 /// The library's headers: beside the installed program, else where it was built.
 [[nodiscard]] inline fs::path include_folder() {
@@ -67,13 +60,15 @@ namespace fs = std::filesystem;
 
 /// All that decides what a binary does: two builds with equal text are the same.
 [[nodiscard]] inline std::string build_text(std::string const& header, std::string const& driver,
-                                            std::vector<std::string> const& command, fs::path const& includes) {
+                                            compiler_call const& call, fs::path const& includes) {
   std::ostringstream text;
   text << "hull " << version << '\n' << processor() << '\n';
-  for (auto const& word : command) text << word << ' ';
+  for (auto const& word : call.command) text << word << ' ';
+  bool const cuda = fs::path(call.source).extension() == ".cu";
   std::vector<fs::path> files;
   for (auto const& entry : fs::recursive_directory_iterator(includes / "hull")) {
-    if (entry.is_regular_file() && entry.path().parent_path().filename() != "io") files.push_back(entry.path());
+    bool const used = entry.path().parent_path().filename() != "io" && (cuda || entry.path().extension() != ".cuh");
+    if (entry.is_regular_file() && used) files.push_back(entry.path());
   }
   std::sort(files.begin(), files.end());
   std::size_t stamp = 0;
@@ -88,12 +83,16 @@ namespace fs = std::filesystem;
   std::string const policy = o.shard == "fully-sharded"     ? "hull::FullySharded"
                              : o.shard == "tensor-parallel" ? "hull::TensorParallel"
                                                             : "hull::Replicated";
-  std::string const place = ranks > 1 ? "hull::on<hull::cpu::backend, " + policy + ", hull::AnyCommunicator>"
-                                      : "hull::on<hull::cpu::backend>";
+  bool const cuda = o.device == "cuda";
+  std::string const backend = cuda ? "hull::cuda::with_host" : "hull::cpu::backend";
+  std::string const place =
+      ranks > 1 ? "hull::on<" + backend + ", " + policy + ", hull::AnyCommunicator>" : "hull::on<" + backend + ">";
   // only tensor parallelism makes another network for another number of ranks
   std::string const count = o.shard == "tensor-parallel" ? std::to_string(ranks) : "1";
   return "#include \"network.hpp\"\n"
-         "#include <hull/hull.hpp>\n\n"
+         "#include <hull/" +
+         std::string(cuda ? "cuda.cuh" : "hull.hpp") +
+         ">\n\n"
          "using place = " +
          place +
          ";\n"
@@ -115,25 +114,18 @@ namespace fs = std::filesystem;
 /// exceptions that it threw may outlive any engine.
 class compiled_library final {
  public:
-  /// Finds the library in the cache or builds it. Throws hull::error (fault::input) if the cache cannot be written,
-  /// (fault::device) if the compiler fails, and deadline_passed.
-  compiled_library(std::string const& header, std::string const& driver, options const& asked, deadline const& end) {
+  /// Finds the library in the cache or builds it. `plans`: it will compute no bounds. Throws hull::error (fault::input)
+  /// if the cache cannot be written, (fault::device) if the compiler fails or is not there, and deadline_passed.
+  compiled_library(std::string const& header, std::string const& driver, options const& asked, bool plans,
+                   deadline const& end) {
     fs::path const includes = include_folder();
     fs::path const root = cache_folder(asked.cache);
-    std::vector<std::string> command{environment("CXX", HULL_CXX), "-std=c++20"};
-    if (command.front().find("clang") == std::string::npos) {  // gcc: as fast as -O3, in less time
-      command.insert(command.end(), {"-O2", "-ftree-vectorize", "-fvect-cost-model=dynamic"});
-    } else {
-      command.emplace_back("-O3");
-    }
-    // hidden: every network is called `network`, and two of them may be open in one program
-    command.insert(command.end(),
-                   {"-march=native", "-fopenmp", "-fPIC", "-shared", "-fvisibility=hidden", "-I" + includes.string()});
-    std::string const text = build_text(header, driver, command, includes);
+    compiler_call const call = network_compiler(asked, includes, plans);
+    std::string const text = build_text(header, driver, call, includes);
     std::ostringstream name;
     name << std::hex << std::setw(16) << std::setfill('0') << std::hash<std::string>{}(text);
     fs::path const folder = root / name.str();
-    if (slurp(folder / "build.txt") != text) build(root, folder, header, driver, command, text, end);
+    if (slurp(folder / "build.txt") != text) build(root, folder, header, driver, call, text, end);
     load(folder / "network.so");
   }
 
@@ -163,7 +155,7 @@ class compiled_library final {
 
   /// Builds in a folder of its own and renames it, so that programs running side by side never see half a library.
   static void build(fs::path const& root, fs::path const& folder, std::string const& header, std::string const& driver,
-                    std::vector<std::string> command, std::string const& text, deadline const& end) {
+                    compiler_call const& call, std::string const& text, deadline const& end) {
     fs::path const work = folder.string() + "." + std::to_string(getpid());
     std::error_code failed;
     fs::create_directories(work, failed);
@@ -173,8 +165,9 @@ class compiled_library final {
     }
     cleaner const clean(work);
     write(work / "network.hpp", header);
-    write(work / "driver.cpp", driver);
-    command.insert(command.end(), {(work / "driver.cpp").string(), "-o", (work / "network.so").string()});
+    write(work / call.source, driver);
+    std::vector<std::string> command = call.command;
+    command.insert(command.end(), {(work / call.source).string(), "-o", (work / "network.so").string()});
     fs::path const log = work / "compiler.log";
     if (run_process(command, log, end) != 0) {
       fs::path const kept = root / "compiler.log";
@@ -213,7 +206,7 @@ class compiled_network final {
  public:
   /// `ranks`: how many work together. Throws as compiled_library does.
   compiled_network(std::string const& header, options const& asked, std::size_t ranks, deadline const& end)
-      : library_(header, driver_text(asked, ranks), asked, end) {}
+      : library_(header, driver_text(asked, ranks), asked, false, end) {}
 
   [[nodiscard]] std::unique_ptr<engine> open(parameter_source const& source, AnyCommunicator* ranks) const {
     return std::unique_ptr<engine>(library_.find<open_engine_function>("hull_open_engine")(source, ranks));

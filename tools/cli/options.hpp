@@ -16,8 +16,8 @@ struct options final {
   std::string spec;
   std::string method = "auto";
   std::string rounding = "outward";
-  std::string hidden;  // empty: by rounding
-  std::string device = "cpu";
+  std::string hidden;          // empty: by rounding
+  std::string device = "cpu";  // or "cuda"
   std::string shard = "replicated";
   std::string comm = "solo";
   std::size_t ranks = 1;

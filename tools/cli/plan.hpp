@@ -32,8 +32,8 @@ using plan_function = void(std::size_t row_bytes, std::size_t threads, std::vect
 /// The program that asks every policy: plans are constants of types, so types are all that it needs.
 [[nodiscard]] inline std::string plan_driver_text(options const& o) {
   std::string const method = o.method == "ibp" ? "interval" : o.method == "alpha-crown" ? "alpha_crown" : "crown";
-  return R"(#include "network.hpp"
-#include <hull/hull.hpp>
+  bool const cuda = o.device == "cuda";
+  return "#include \"network.hpp\"\n#include <hull/" + std::string(cuda ? "cuda.cuh" : "hull.hpp") + R"(>
 #include <hull/shard/memory_plan.hpp>
 
 #include <string>
@@ -51,7 +51,8 @@ struct plan_column final {
 namespace {
 template <class Policy, std::size_t P>
 void add(hull::memory_request const& ask, std::vector<hull::cli::plan_column>& columns) {
-  using place = hull::on<hull::cpu::backend, Policy, hull::Loopback>;
+  using place = hull::on<hull::)" +
+         std::string(cuda ? "cuda" : "cpu") + R"(::backend, Policy, hull::Loopback>;
   auto const plan = hull::memory_plan<network, hull::hidden_bounds::)" +
          method + R"(, place, P>(ask);
   auto& column = columns.emplace_back();
@@ -67,9 +68,9 @@ void add(hull::memory_request const& ask, std::vector<hull::cli::plan_column>& c
 template <std::size_t... P>
 void add_all(hull::memory_request const& ask, std::vector<hull::cli::plan_column>& columns) {
   (add<hull::Replicated, P>(ask, columns), ...);
-  (add<hull::FullySharded, P>(ask, columns), ...);
+)" + (cuda ? "" : R"(  (add<hull::FullySharded, P>(ask, columns), ...);
   (add<hull::TensorParallel, P>(ask, columns), ...);
-}
+)") + R"(}
 }  // namespace
 
 extern "C" [[gnu::visibility("default")]] void hull_plan(std::size_t row_bytes, std::size_t threads,
@@ -88,9 +89,14 @@ extern "C" [[gnu::visibility("default")]] void hull_plan(std::size_t row_bytes, 
 /// Prints bytes per rank for every policy and 1, 2, 4, 8, 16 ranks, and buffer by buffer for the one that is asked for.
 inline int plan(options const& o) {
   auto const model = io::load_onnx(o.model);
-  compiled_library const library(io::emit_header(model), plan_driver_text(o), o, deadline());
+  expect(o.device == "cpu" || o.shard == "replicated",
+         "--device cuda: found --shard " + o.shard + ", expected replicated");
+  compiled_library const library(io::emit_header(model), plan_driver_text(o), o, true, deadline());
   std::vector<plan_column> columns;
-  std::size_t const threads = o.threads > 0 ? o.threads : std::max(1U, std::thread::hardware_concurrency());
+  bool const on_host = o.device == "cpu";  // a GPU is one machine, whatever its host has
+  std::size_t const threads = !on_host        ? 1
+                              : o.threads > 0 ? o.threads
+                                              : std::max(1U, std::thread::hardware_concurrency());
   library.find<plan_function>("hull_plan")(o.memory_budget, threads, columns);
 
   auto const total = [](plan_column const& one) {

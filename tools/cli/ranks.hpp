@@ -51,6 +51,7 @@ class rank_group final {
   explicit rank_group(options const& o) : count_(o.ranks), loopback_(o.comm == "loopback") {
     bool const several = o.ranks > 1;
     expect(o.certificate.empty() || (o.comm == "solo" && !several), "--certificate needs one rank: --comm solo");
+    expect(o.device == "cpu" || (o.comm == "solo" && !several), "--device cuda works with one rank: --comm solo");
     expect(!several || o.comm != "solo", "--ranks " + std::to_string(o.ranks) + " needs --comm loopback or --comm mpi");
 #ifdef HULL_MPI
     if (o.comm == "mpi") {

@@ -16,10 +16,15 @@ if(CCACHE)
 endif()
 
 if(HULL_CUDA)
-  # The toolkit's usual place is seldom in PATH.
-  find_program(CMAKE_CUDA_COMPILER nvcc HINTS ENV CUDA_PATH /usr/local/cuda PATH_SUFFIXES bin)
-  if(NOT CMAKE_CUDA_COMPILER)
-    message(FATAL_ERROR "HULL_CUDA needs nvcc: put it into PATH or set CMAKE_CUDA_COMPILER")
+  if(NOT DEFINED ENV{CUDACXX})
+    # The toolkit's usual place is seldom in PATH.
+    find_program(CMAKE_CUDA_COMPILER nvcc HINTS ENV CUDA_PATH /usr/local/cuda PATH_SUFFIXES bin)
+    if(NOT CMAKE_CUDA_COMPILER)
+      message(FATAL_ERROR "HULL_CUDA needs nvcc: put it into PATH or set CMAKE_CUDA_COMPILER")
+    endif()
+  endif()
+  if(NOT CMAKE_CUDA_ARCHITECTURES)
+    set(CMAKE_CUDA_ARCHITECTURES "80;90a" CACHE STRING "Devices that our own programs run on")
   endif()
   enable_language(CUDA)
 endif()
@@ -32,8 +37,8 @@ target_compile_options(
   INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wpedantic;-Wconversion;-Wshadow>"
             # gcc 12 blames its own AVX-512 intrinsics inside Eigen (GCC bug 105593); clang still checks ours.
             "$<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wno-uninitialized;-Wno-maybe-uninitialized>"
-            # nvcc's generated code is not pedantic.
-            "$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra,-Wconversion,-Wshadow>")
+            # nvcc's generated code is not pedantic, and its own headers shadow.
+            "$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra,-Wconversion>")
 if(HULL_NATIVE)
   target_compile_options(hull_dev INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:-march=native>"
                                             "$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-march=native>")
@@ -42,7 +47,8 @@ endif()
 add_library(hull_io_dev INTERFACE)
 target_link_libraries(hull_io_dev INTERFACE hull_dev ${io_dependencies})
 add_library(hull_cuda_dev INTERFACE)
-target_link_libraries(hull_cuda_dev INTERFACE hull_dev CUDA::cudart)
+hull_cuda_requirements(hull_cuda_dev)
+target_link_libraries(hull_cuda_dev INTERFACE hull_dev)
 
 # Each header compiles alone, under the strict warnings: target all_verify_interface_header_sets.
 target_sources(hull_dev INTERFACE FILE_SET HEADERS BASE_DIRS include FILES ${hull_headers})

@@ -57,14 +57,20 @@ set_target_properties(hull_io PROPERTIES EXPORT_NAME io)
 target_link_libraries(hull_io INTERFACE hull ${io_dependencies})
 target_sources(hull_io INTERFACE FILE_SET HEADERS BASE_DIRS include FILES ${io_headers})
 
-# The CUDA backend. The target is there without nvcc too, so that packages can be built anywhere.
-if(HULL_CUDA OR CMAKE_CUDA_COMPILER)
-  find_package(CUDAToolkit REQUIRED)
-endif()
+# What .cu files need beside that. The numbers are remarks of nvcc on host code: C++20 that it half understands, and
+# functions for the host that the device never reaches.
+function(hull_cuda_requirements target)
+  set(options --extended-lambda -diag-suppress=20208,186,445,1675,20011,20014,20050)
+  target_compile_options(${target} INTERFACE "$<$<COMPILE_LANGUAGE:CUDA>:${options}>")
+endfunction()
+
+# The CUDA backend, for .cu files of a project that has called enable_language(CUDA). CMake links the CUDA runtime to
+# these itself. The target is there without nvcc too, so that packages can be built anywhere.
 add_library(hull_cuda INTERFACE)
 add_library(hull::cuda ALIAS hull_cuda)
 set_target_properties(hull_cuda PROPERTIES EXPORT_NAME cuda)
-target_link_libraries(hull_cuda INTERFACE hull CUDA::cudart)
+hull_cuda_requirements(hull_cuda)
+target_link_libraries(hull_cuda INTERFACE hull)
 if(cuda_headers)
   target_sources(hull_cuda INTERFACE FILE_SET HEADERS BASE_DIRS include FILES ${cuda_headers})
 endif()

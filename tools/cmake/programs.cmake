@@ -34,6 +34,9 @@ foreach(source IN LISTS example_sources)
   endif()
   add_test(NAME example.${name} COMMAND example_${name})
   set_tests_properties(example.${name} PROPERTIES LABELS example TIMEOUT 300 WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}")
+  if(extension STREQUAL .cu)
+    set_tests_properties(example.${name} PROPERTIES LABELS "example;gpu" SKIP_RETURN_CODE 77) # 77: no device
+  endif()
 endforeach()
 
 # bench/name.cpp: `cmake --build --preset release --target bench` builds all of them, nothing else does.
@@ -52,5 +55,17 @@ if(benchmark_FOUND)
       target_link_libraries(bench_${name} PRIVATE MPI::MPI_CXX)
     endif()
     add_dependencies(bench bench_${name})
+  endforeach()
+endif()
+
+# bench/cuda.cu: one program for each network in it, named as bench/gpu_compare.py calls them. bench_cuda builds all.
+if(HULL_BENCH AND HULL_CUDA)
+  add_custom_target(bench_cuda)
+  foreach(network IN ITEMS mnist_256x2 mnist_256x4 mnist_256x6 random_4x2048 random_4x4096 random_4x8192 random_3x16384
+                           conv)
+    add_executable(bench_cuda_${network} EXCLUDE_FROM_ALL bench/cuda.cu)
+    target_link_libraries(bench_cuda_${network} PRIVATE hull_cuda_dev)
+    target_compile_definitions(bench_cuda_${network} PRIVATE HULL_BENCH_WORK=${network})
+    add_dependencies(bench_cuda bench_cuda_${network})
   endforeach()
 endif()

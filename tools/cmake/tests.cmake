@@ -5,10 +5,13 @@ find_package(doctest REQUIRED)
 add_library(test_main OBJECT tests/main.cpp)
 target_link_libraries(test_main PRIVATE doctest::doctest)
 
-# hull_add_test(<name> <label> <library> <sources>...)
+# hull_add_test(<name> <label> <library> <sources>...); `sources` in CUDA bring their main function along
 function(hull_add_test name label library)
   add_executable(test_${name} ${ARGN})
-  target_link_libraries(test_${name} PRIVATE test_main ${library} doctest::doctest)
+  target_link_libraries(test_${name} PRIVATE ${library} doctest::doctest)
+  if(NOT label MATCHES gpu)
+    target_link_libraries(test_${name} PRIVATE test_main)
+  endif()
   target_include_directories(test_${name} PRIVATE "${PROJECT_SOURCE_DIR}/tests")
   # Tests that read HULL_SHARED_DIR skip themselves where that folder is missing.
   target_compile_definitions(test_${name} PRIVATE HULL_SOURCE_DIR="${PROJECT_SOURCE_DIR}"
@@ -34,7 +37,11 @@ foreach(folder IN LISTS test_folders)
 
   file(GLOB sources CONFIGURE_DEPENDS tests/${folder}/*.cu)
   if(HULL_CUDA AND sources)
-    hull_add_test(${folder}_cuda "${folder};cuda" hull_cuda_dev ${sources})
+    hull_add_test(${folder}_cuda "${folder};gpu" hull_cuda_dev ${sources} tests/main.cu)
+    set_tests_properties(${folder}_cuda PROPERTIES SKIP_RETURN_CODE 77) # 77: no device
+    if(HULL_CUDA_QUICK)
+      target_compile_definitions(test_${folder}_cuda PRIVATE HULL_CUDA_QUICK)
+    endif()
   endif()
 endforeach()
 target_compile_definitions(test_shard PRIVATE HULL_BLOCK_BYTES=4096) # small matrices fall into blocks, too

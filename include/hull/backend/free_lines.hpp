@@ -85,10 +85,11 @@ HULL_FN void set_fixed(stage_state const& s, free_columns const& f, std::size_t 
 ///
 /// Why it is sound: a mean of two sound lines is sound. Its slope is computed in float with at most three roundings of
 /// numbers no larger than twice the steepest slope, its shift in double; what both may be wrong by, over the radius
-/// of t, is in `error`, with the error of the backward product.
+/// of t, is in `error`, with the error of the backward product; `slope_floor`: what that loses to underflow per unit of
+/// slope, whatever the radius.
 template <class S, class R, class Parameters>
 HULL_FN bool set_free(Parameters const& weights, stage_state const& s, free_columns const& f, std::size_t c,
-                      std::size_t at, double product_error, double sum_error, float head_bias) {
+                      std::size_t at, double product_error, double sum_error, float head_bias, double slope_floor = 0) {
   std::size_t const i = s.live[c];
   kink_lines const found = relax_kink<S>(weights, s, i);
   if (!found.found) return false;
@@ -109,7 +110,7 @@ HULL_FN bool set_free(Parameters const& weights, stage_state const& s, free_colu
     far = detail::largest(far, to.lower_shift[at], to.upper_shift[at]);
   };
   auto const rounding = [&] {
-    double const slopes = (steep * (product_error + 16 * unit_float) + 8 * float_floor) * radius;
+    double const slopes = (steep * (product_error + 16 * unit_float) + 8 * float_floor) * radius + steep * slope_floor;
     return R::outward ? up::from_double(1.001 * (slopes + sum_error * far)) : 0.0f;
   };
   store(f.kink, found.kink, 0);

@@ -19,11 +19,11 @@ struct affine_sums final {
   double radius = 0;     // sum |w| r
 };
 
-/// Stores element i of the head. `rounded`: the weights are the nearest floats of what the network has.
+/// Stores element i of the head. `share`: relative error of the sums. `rounded`: the weights are the nearest floats of
+/// what the network has.
 template <class R>
-HULL_FN inline void store_interval(stage_state const& s, std::size_t i, affine_sums sum, std::size_t terms, bool rounded) {
+HULL_FN inline void store_interval(stage_state const& s, std::size_t i, affine_sums sum, double share, bool rounded) {
   if constexpr (R::outward) {
-    double const share = gamma_sum(terms);
     double error = share * sum.magnitude;
     double radius = sum.radius * (1 + share);
     if (rounded) {
@@ -43,6 +43,12 @@ HULL_FN inline void store_interval(stage_state const& s, std::size_t i, affine_s
     s.lower[i] = static_cast<float>(sum.centre - sum.radius);
     s.upper[i] = static_cast<float>(sum.centre + sum.radius);
   }
+}
+
+template <class R>
+HULL_FN inline void store_interval(stage_state const& s, std::size_t i, affine_sums sum, std::size_t terms,
+                                   bool rounded) {
+  store_interval<R>(s, i, sum, gamma_sum(terms), rounded);
 }
 
 /// Stores all elements of the head for every box: `sums` [batch, size], to which bias(element) is added.

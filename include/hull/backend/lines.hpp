@@ -118,8 +118,8 @@ HULL_FN inline double slope_error(stage_state const& s, std::size_t at) {
   return exact ? 0 : 1.001 * unit_float;
 }
 
-/// What rounding can cost live column `at` per unit of |A|: in A * slope, in the head's backward product, and in sums of
-/// shifts over `size` columns.
+/// What rounding can cost live column `at` per unit of |A|: in A * slope, in the head's backward product, and in sums
+/// of shifts over `size` columns.
 [[nodiscard]] HULL_FN inline float column_error(stage_state const& s, std::size_t at, std::size_t size,
                                                 double product_error, double weight_error) {
   double const low = std::fabs(s.lower_slope[at]), high = std::fabs(s.upper_slope[at]);

@@ -21,8 +21,9 @@ struct rounding_counts final {
   template <class S>
   [[nodiscard]] static constexpr std::size_t rank_additions() {
     using net = typename S::net;
-    if constexpr (ranks_of<net> > 1 && !S::info.pass) {
-      return role_of<net, S::info.head> == role::first ? ranks_of<net> : 0;
+    constexpr std::size_t ranks = ranks_of<net>;
+    if constexpr (ranks > 1 && !S::info.pass) {
+      return role_of<net, S::info.head> == role::first ? ranks : 0;
     }
     return 0;
   }

@@ -11,7 +11,9 @@ namespace hull {
 inline constexpr std::size_t chain_terms = 32;  // terms summed in one register
 
 /// Additions to one element of C that a product of `terms` terms makes; each rounds all that C held before.
-[[nodiscard]] constexpr std::size_t product_additions(std::size_t terms) { return (terms + chain_terms - 1) / chain_terms; }
+[[nodiscard]] constexpr std::size_t product_additions(std::size_t terms) {
+  return (terms + chain_terms - 1) / chain_terms;
+}
 
 /// Roundings that one term can meet on the way to an element, the additions to C included.
 [[nodiscard]] constexpr std::size_t product_roundings(std::size_t terms) {

@@ -142,7 +142,7 @@ class row_climber final {
     std::size_t const mark = rows_->used();
     auto work = carve(layout, last, 1, task.splits.size(), true, false);
     auto const& p = work.parameters;
-    load(work, {&task, 1});
+    load_tasks(*machine_, work, std::span(&task, 1));
     row_form const form{0, task.form};
     machine_->seed_forms(*state_, {&form, 1}, work.rows, work.a);
     evaluate<last>(layout, work);
@@ -230,16 +230,6 @@ class row_climber final {
   /// CROWN's own parameters of the stages up to `behind`, for all rows.
   void start(workspace const& work, std::size_t behind) const {
     for (std::size_t k = 1; k <= behind; ++k) machine_->start_rows(free_.stage[k], work.parameters, work.rows.count);
-  }
-
-  /// Parameters and splits of tasks, to the rows of a chunk.
-  void load(workspace const& work, std::span<form_task const> tasks) const {
-    host_rows all(tasks.size(), work.parameters);
-    for (std::size_t r = 0; r < tasks.size(); ++r) {
-      all.alpha.insert(all.alpha.end(), tasks[r].alpha, tasks[r].alpha + all.width);
-      all.set_splits(r, tasks[r].splits, tasks[r].beta, unset_beta);
-    }
-    all.send(*machine_, work.parameters);
   }
 
   /// From the outputs of stage K, or of the operands of the start stage K + 1, to the bounds of the rows.
@@ -380,7 +370,7 @@ class row_climber final {
     std::size_t const mark = rows_->used();
     bool const climbs = how.steps > 0;
     auto work = carve(layout, last, tasks.size(), splits, climbs, climbs);
-    load(work, tasks);
+    load_tasks(*machine_, work, std::span<form_task const>(tasks));
     std::vector<row_form> forms;
     std::vector<index_t> better, over;
     for (std::size_t step = 0; machine_->any(work.rows.count > 0, end_); ++step) {
@@ -404,7 +394,7 @@ class row_climber final {
       }
       if (climbs) {
         machine_->keep_rows(work.parameters, better);
-        take_back(work, tasks, over);
+        take_back(*machine_, work, tasks, over);
       }
       for (index_t const r : over) ended(work.id[r], row_view<Net>{state_, &free_, &work.a, r});
       if (!machine_->any(over.size() < work.rows.count, end_)) break;
@@ -412,17 +402,6 @@ class row_climber final {
       machine_->move_rows(work.rows, work.parameters, work.compact());
     }
     rows_->release(mark);
-  }
-
-  /// The best parameters of rows that end, to their tasks.
-  void take_back(workspace const& work, std::span<form_task const> tasks, std::vector<index_t> const& over) const {
-    auto const& p = work.parameters;
-    for (index_t const r : over) {
-      auto const& task = tasks[work.id[r]];
-      if (!(work.best[r] > -std::numeric_limits<double>::infinity())) continue;  // none were kept
-      machine_->read(task.alpha, p.alpha_best + r * p.width, p.width);
-      if (task.beta != nullptr) machine_->read(task.beta, p.beta_best + r * p.splits, task.splits.size());
-    }
   }
 
   M* machine_;

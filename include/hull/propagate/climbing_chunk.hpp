@@ -115,4 +115,28 @@ struct host_rows final {
   }
 };
 
+/// Parameters and splits of tasks, to the rows of a chunk.
+template <class M, Network Net>
+void load_tasks(M& machine, climbing_chunk<Net> const& work, std::span<form_task const> tasks) {
+  host_rows all(tasks.size(), work.parameters);
+  for (std::size_t r = 0; r < tasks.size(); ++r) {
+    all.alpha.insert(all.alpha.end(), tasks[r].alpha, tasks[r].alpha + all.width);
+    all.set_splits(r, tasks[r].splits, tasks[r].beta, unset_beta);
+  }
+  all.send(machine, work.parameters);
+}
+
+/// The best parameters of rows that end, to their tasks.
+template <class M, Network Net>
+void take_back(M& machine, climbing_chunk<Net> const& work, std::span<form_task const> tasks,
+               std::span<index_t const> over) {
+  auto const& p = work.parameters;
+  for (index_t const r : over) {
+    auto const& task = tasks[work.id[r]];
+    if (!(work.best[r] > -std::numeric_limits<double>::infinity())) continue;  // none were kept
+    machine.read(task.alpha, p.alpha_best + r * p.width, p.width);
+    if (task.beta != nullptr) machine.read(task.beta, p.beta_best + r * p.splits, task.splits.size());
+  }
+}
+
 }  // namespace hull

@@ -23,29 +23,45 @@ struct coefficient_plan final {
   [[nodiscard]] constexpr bool reached(std::size_t k) const { return offset[k] != nowhere; }
 };
 
+/// Floats that a row which starts at the head of stage `start` takes for stage k: one for each element, or what machine
+/// M says, where it keeps only the part of a stage that such rows reach.
+template <Network Net, class M>
+[[nodiscard]] constexpr std::size_t coefficient_floats([[maybe_unused]] std::size_t start, std::size_t k) {
+  if constexpr (requires { M::coefficient_floats(start, k); }) {
+    return M::coefficient_floats(start, k);
+  } else {
+    return stage_table_of<Net>.stage[k].size;
+  }
+}
+
 /// Plan for rows that start at the head of stage `start`, or, if `at_output`, at the output of stage `start`.
-/// `with_input`: the rows also have coefficients of the input from the beginning.
-template <Network Net>
+/// `with_input`: the rows also have coefficients of the input from the beginning. `M`: the machine that moves the rows;
+/// without one, and for rows that start at an output, every stage takes all its elements.
+template <Network Net, class M = void>
 [[nodiscard]] constexpr coefficient_plan<Net> plan_coefficients(std::size_t start, bool at_output, bool with_input) {
   constexpr auto const& table = stage_table_of<Net>;
   coefficient_plan<Net> plan;
   plan.offset.fill(coefficient_plan<Net>::nowhere);
   plan.writer.fill(coefficient_plan<Net>::nowhere);
   std::array<bool, coefficient_plan<Net>::count> live{};
+  std::array<std::size_t, coefficient_plan<Net>::count> floats{};
+  for (std::size_t k = 0; k <= start; ++k) {
+    floats[k] = at_output ? table.stage[k].size : coefficient_floats<Net, M>(start, k);
+  }
 
   auto const place = [&](std::size_t k) {
     std::size_t at = 0;
     for (bool moved = true; moved;) {
       moved = false;
       for (std::size_t other = 0; other < live.size(); ++other) {
-        if (!live[other] || at + table.stage[k].size <= plan.offset[other]) continue;
-        if (at >= plan.offset[other] + table.stage[other].size) continue;
-        at = plan.offset[other] + table.stage[other].size;
+        if (!live[other] || at + floats[k] <= plan.offset[other]) continue;
+        if (at >= plan.offset[other] + floats[other]) continue;
+        at = plan.offset[other] + floats[other];
         moved = true;
       }
     }
     plan.offset[k] = at;
-    plan.width = std::max(plan.width, at + table.stage[k].size);
+    plan.width = std::max(plan.width, at + floats[k]);
     live[k] = true;
   };
 

@@ -23,7 +23,8 @@ struct row_form final {
   linear_constraint const* form = nullptr;
 };
 
-/// Coefficient buffers by stage, each [rows, live columns of the stage]; null where no row gets.
+/// Coefficient buffers by stage, each [rows, live columns of the stage]; null where no row gets. Of rows that name
+/// their start, a machine may keep a part only, in a form of its own (coefficient_floats).
 template <Network Net>
 using coefficient_views = std::array<float*, stage_count<Net>>;
 

@@ -30,6 +30,20 @@ struct memory_request final {
   std::size_t threads = 1;                         // of each rank
 };
 
+namespace detail {
+
+/// Floats of scratch that rows which start at stage S need on machine M, beside that of all rows.
+template <class M, class S>
+[[nodiscard]] constexpr std::size_t start_floats([[maybe_unused]] std::size_t boxes) {
+  if constexpr (requires { M::template start_floats<S>(boxes); }) {
+    return M::template start_floats<S>(boxes);
+  } else {
+    return 0;
+  }
+}
+
+}  // namespace detail
+
 /// Bytes of a propagation of Net on machine M; everything is constexpr.
 template <Network Net, class M>
 struct memory_of final {
@@ -56,11 +70,14 @@ struct memory_of final {
            sizeof(float) + 3 * sizeof(double);
   }
 
-  /// Beside the rows of a chunk that starts at stage K: scratch of the backward steps.
-  [[nodiscard]] static constexpr std::size_t fixed(std::size_t start, std::size_t threads) {
+  /// Beside the rows of a chunk that starts at stage K: scratch of the backward steps. Some machines need more for
+  /// rows that start at the head of a certain stage (`M::start_floats`).
+  [[nodiscard]] static constexpr std::size_t fixed(std::size_t start, std::size_t threads, std::size_t boxes) {
     std::size_t most = 0;
     for_each_stage<1, stage_count<Net>>([&]<std::size_t K> {
-      if (K <= start) most = std::max(most, M::template scratch_floats<stage<Net, K>>(threads));
+      using S = stage<Net, K>;
+      if (K <= start) most = std::max(most, M::template scratch_floats<S>(threads));
+      if (K == start) most = std::max(most, detail::start_floats<M, S>(boxes));
     });
     return most * sizeof(float) + alignments;
   }
@@ -102,16 +119,17 @@ struct memory_of final {
   /// What all rows that can be in flight take, on one rank.
   static constexpr std::size_t wanted(memory_request const& ask) {
     std::size_t const forms = std::max(most_forms, ask.boxes);
-    std::size_t most = forms * row(plan_coefficients<Net>(last, true, true).width) + fixed(last, ask.threads);
+    std::size_t most =
+        forms * row(plan_coefficients<Net>(last, true, true).width) + fixed(last, ask.threads, ask.boxes);
     std::size_t parameters = 0;  // of the stages before K
     for_each_stage<1, stage_count<Net>>([&]<std::size_t K> {
       using S = stage<Net, K>;
       if constexpr (detail::needs_rows<Net, K>()) {
-        auto const layout = plan_coefficients<Net>(K, false, false);
+        auto const layout = plan_coefficients<Net, M>(K, false, false);
         std::size_t const rows = (ask.intersect ? 1 : 2) * S::size * ask.boxes;
         std::size_t const room = (rows + row_group - 1) / row_group * row_group;
         if (ask.method != hidden_bounds::interval)
-          most = std::max(most, room * row(layout.width) + fixed(K, ask.threads));
+          most = std::max(most, room * row(layout.width) + fixed(K, ask.threads, ask.boxes));
         std::size_t const climbing = std::min(2 * S::size, most_climbing);
         std::size_t const one = climbing_row(climbing_columns(layout), parameters, 0, true);
         if (climbs(ask)) most = std::max(most, climbing * one + climbing_fixed(ask.threads));
@@ -128,11 +146,12 @@ struct memory_of final {
 
   /// What the smallest chunk takes, and the other users of the region: forward steps, and exchanges between ranks.
   static constexpr std::size_t least(memory_request const& ask) {
-    std::size_t width = 0, most = 0, widest = 0, stages = 0;
+    std::size_t width = 0, most = 0, widest = 0, stages = 0, scratch = 0;
     for (std::size_t k = 0; k <= last; ++k) {
       // first fit: a plan with fewer buffers is not always the narrower one
-      width = std::max({width, plan_coefficients<Net>(k, false, false).width,
+      width = std::max({width, plan_coefficients<Net, M>(k, false, false).width,
                         plan_coefficients<Net>(k, true, false).width, plan_coefficients<Net>(k, true, true).width});
+      scratch = std::max(scratch, fixed(k, ask.threads, ask.boxes));
     }
     for_each_stage<0, stage_count<Net>>([&]<std::size_t K> {
       using S = stage<Net, K>;
@@ -142,7 +161,7 @@ struct memory_of final {
     });
     most += arena::alignment;
     if (ask.ranks > 1) most = std::max(most, 2 * (widest * ask.boxes + ask.ranks) * sizeof(float) + arena::alignment);
-    most = std::max(most, row_group * row(width) + fixed(last, ask.threads));
+    most = std::max(most, row_group * row(width) + scratch);
     if (!climbs(ask)) return most;
     std::size_t const all = free_state<Net>::most();
     return std::max(most, 2 * climbing_row(stages + widest, all, all, true) + climbing_fixed(ask.threads));

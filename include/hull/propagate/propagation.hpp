@@ -237,7 +237,7 @@ class propagation final {
   template <std::size_t K>
   [[nodiscard]] std::size_t chunk_rows(coefficient_plan<Net> const& layout, std::size_t rows) const {
     constexpr std::size_t group = sizes::row_group;
-    std::size_t const room = rows_.capacity() - sizes::fixed(K, M::threads());
+    std::size_t const room = rows_.capacity() - sizes::fixed(K, M::threads(), state_.batch);
     return std::min(room / sizes::row(layout.width) / group, (rows + group - 1) / group) * group;
   }
 
@@ -258,7 +258,7 @@ class propagation final {
     for (std::size_t k = 0; k <= K; ++k) {
       if (layout.reached(k)) work.a[k] = base + room * layout.offset[k];
     }
-    work.scratch = rows_.take<float>((sizes::fixed(K, M::threads()) - sizes::alignments) / sizeof(float));
+    work.scratch = rows_.take<float>((sizes::fixed(K, M::threads(), state_.batch) - sizes::alignments) / sizeof(float));
     return work;
   }
 
@@ -267,7 +267,7 @@ class propagation final {
   void tighten() {
     using S = stage<Net, K>;
     std::size_t const candidates = machine_->template find_candidates<S>(state_, detail::feeds_max<Net, K>());
-    constexpr auto layout = plan_coefficients<Net>(K, false, false);
+    constexpr auto layout = plan_coefficients<Net, M>(K, false, false);
     if (intersect_) {
       tighten_nearer<K>(layout, candidates);
     } else {
@@ -285,6 +285,7 @@ class propagation final {
       row_range const now = part(mine, done, chunk);
       std::size_t const mark = rows_.used();
       auto work = carve<K>(layout, 2 * now.size());
+      work.rows.start = K;
       machine_->template seed_candidates<S>(state_, now.first, work.rows, work.a);
       for_each_stage_backward<K - 1>([&]<std::size_t J> { step<J>(layout, work); });
       finish_rows(work);
@@ -304,6 +305,7 @@ class propagation final {
       row_range const now = part(mine, done, chunk);
       std::size_t const mark = rows_.used();
       auto work = carve<K>(layout, now.size());
+      work.rows.start = K;
       machine_->template seed_nearer<S>(state_, now.first, work.rows, work.a);
       for (bool const opposite : {false, true}) {
         if (opposite) machine_->template seed_opposite<S>(state_, work.rows, work.a, detail::feeds_max<Net, K>());

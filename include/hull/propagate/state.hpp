@@ -58,14 +58,17 @@ struct stage_state final {
 /// Rows of one chunk. A row is a linear form over the values of some stages in centred form: its exact value is at
 /// least value - slack + sum over stages of A (y - centre).
 struct row_block final {
+  static constexpr std::size_t anywhere = ~std::size_t{0};
+
   std::size_t count = 0;
-  index_t* box = nullptr;       // [r]
-  index_t* index = nullptr;     // [r] neuron of the start stage, or number of the specification row
-  float* sign = nullptr;        // [r] +1 for a lower bound, -1 for an upper bound (the row then bounds -t)
-  double* value = nullptr;      // [r]
-  double* slack = nullptr;      // [r]
-  double* bound = nullptr;      // [r] result: lower bound of the row
-  double* far_value = nullptr;  // [r] the same coefficients from above: the form's exact value is at most far_value +
+  std::size_t start = anywhere;  // stage at whose head all rows start, if their buffers were planned for that
+  index_t* box = nullptr;        // [r]
+  index_t* index = nullptr;      // [r] neuron of the start stage, or number of the specification row
+  float* sign = nullptr;         // [r] +1 for a lower bound, -1 for an upper bound (the row then bounds -t)
+  double* value = nullptr;       // [r]
+  double* slack = nullptr;       // [r]
+  double* bound = nullptr;       // [r] result: lower bound of the row
+  double* far_value = nullptr;   // [r] the same coefficients from above: the form's exact value is at most far_value +
   double* far_bound =
       nullptr;  // [r]   slack + sum A (y - centre); far_bound is that upper bound. Null where not wanted
 };

@@ -8,6 +8,7 @@
 #include <functional>
 #include <limits>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -67,7 +68,8 @@ struct rank_memory final {
   std::size_t buffers = 0;     // for blocks of other ranks' parameters
   std::size_t planned = 0;     // of the arena
   std::size_t peak = 0;        // what the arena really gave out
-  std::size_t search = 0;      // most for the work list of branch and bound
+  std::size_t search = 0;      // most for the work list of branch and bound, and its arena where that is another one
+  std::size_t driver = 0;      // of the device, as its driver sees it; 0 without one
   std::size_t resident = 0;    // of the process, as the system sees it; 0 if unknown
 };
 
@@ -83,7 +85,8 @@ struct verify_report final {
   double search_seconds = 0;      // branch and bound, its attacks included
   std::size_t planned_bytes = 0;  // of the arena
   std::size_t peak_bytes = 0;     // what the arena really gave out
-  std::size_t search_bytes = 0;   // of the work list of branch and bound, on this rank
+  std::size_t search_bytes = 0;   // of the work list of branch and bound, on this rank; as rank_memory::search
+  std::string device_name;        // empty: the host
   std::vector<rank_memory> ranks;
 };
 
@@ -100,6 +103,7 @@ struct bounds_report final {
   std::vector<double> seconds;     // one for each repetition
   std::size_t planned_bytes = 0;
   std::size_t peak_bytes = 0;
+  std::string device_name;  // empty: the host
   std::vector<rank_memory> ranks;
 };
 

@@ -28,12 +28,13 @@ namespace hull {
 template <Network Net, class Home>
 class verifier final : public engine {
   using M = typename Home::machine_type;   // bounds with the rounding that is asked for
-  using A = typename Home::attacker_type;  // the same backend with `Nearest`, for the attack
+  using B = typename Home::search_type;    // the same for branch and bound; it may be M
+  using A = typename Home::attacker_type;  // as B with `Nearest`, for the attack
 
  public:
   template <class... Ranks>
   explicit verifier(parameter_source const& source, Ranks&... ranks)
-      : home_(source, ranks...), machine_(home_.machine()), attacker_(home_.attacker()) {}
+      : home_(source, ranks...), machine_(home_.machine()), search_(home_.search()), attacker_(home_.attacker()) {}
 
   [[nodiscard]] verify_report verify(specification const& spec, verify_options const& options,
                                      confirm_function const& confirm) override {
@@ -66,11 +67,7 @@ class verifier final : public engine {
         prove(asked, open, hidden_bounds::alpha_crown, options, end, report);
       }
       if constexpr (searches) {
-        if (branches(options) &&
-            search_inputs<Net, M, A>(home_.member(), asked, spec, open, options, confirm, end, report)) {
-          return finished(report);
-        }
-        if ((branches(options) || notes) && branch(asked, spec, open, options, confirm, end, report)) {
+        if ((branches(options) || notes) && settle(asked, spec, open, options, confirm, end, report)) {
           return finished(report);
         }
       }
@@ -119,13 +116,37 @@ class verifier final : public engine {
     }
     report.planned_bytes = all.plan(1, method);
     report.peak_bytes = machine_.memory().peak();
+    report.device_name = Home::device_name();
     report.ranks = home_.memory(report.planned_bytes, report.peak_bytes);
     return report;
   }
 
  private:
+  /// Until the end of its scope a search works. If that has memory of its own, it counts as the search's, and what is
+  /// planned and used for bounds stays as it is.
+  class search_memory final {
+   public:
+    explicit search_memory(verify_report& report)
+        : report_(&report), planned_(report.planned_bytes), peak_(report.peak_bytes) {
+      if (Home::searches_apart) report.planned_bytes = report.peak_bytes = 0;
+    }
+    search_memory(search_memory const&) = delete;
+    search_memory& operator=(search_memory const&) = delete;
+    ~search_memory() {
+      if (!Home::searches_apart) return;
+      report_->search_bytes += report_->peak_bytes;
+      report_->planned_bytes = planned_;
+      report_->peak_bytes = peak_;
+    }
+
+   private:
+    verify_report* report_;
+    std::size_t planned_, peak_;
+  };
+
   /// Adds what every rank has used.
   [[nodiscard]] verify_report& finished(verify_report& report) {
+    report.device_name = Home::device_name();
     report.ranks = home_.memory(report.planned_bytes, report.peak_bytes, report.search_bytes);
     return report;
   }
@@ -215,13 +236,23 @@ class verifier final : public engine {
     return options.method == bound_method::branch || options.method == bound_method::automatic;
   }
 
+  /// Branch and bound over inputs, then over kinks. True if the report has the answer.
+  bool settle(problem const& asked, specification const& spec, std::vector<std::size_t>& open,
+              verify_options const& options, confirm_function const& confirm, deadline const& end,
+              verify_report& report) {
+    search_memory const apart(report);
+    if (branches(options) && search_inputs<Net, B, A>(home_.member(), asked, spec, open, options, confirm, end, report))
+      return true;
+    return branch(asked, spec, open, options, confirm, end, report);
+  }
+
   /// Branch and bound over kinks, or its roots alone, one box after the other. True if a counterexample was confirmed.
   bool branch(problem const& asked, specification const& spec, std::vector<std::size_t>& open,
               verify_options const& options, confirm_function const& confirm, deadline const& end,
               verify_report& report) {
     if (open.empty()) return false;
     detail::stopwatch const watch(report.search_seconds);
-    branch_and_bound<Net, M, A> search(machine_, attacker_, asked, spec, options, confirm, end,
+    branch_and_bound<Net, B, A> search(search_, attacker_, asked, spec, options, confirm, end,
                                        {.roots_only = !branches(options)});
     std::vector<std::size_t> left;
     for (std::size_t first = 0, last = 0; first < open.size(); first = last) {
@@ -271,9 +302,12 @@ class verifier final : public engine {
     });
     auto const& output = all.state().stage[stage_count<Net> - 1];
     node_bounds last{graph<Net>::size - 1, std::vector<float>(output.size), std::vector<float>(output.size)};
+    std::vector<float> centre(output.size), spread(output.size);
+    machine_.read(centre.data(), output.centre, output.size);
+    machine_.read(spread.data(), output.spread, output.size);
     for (std::size_t i = 0; i < output.size; ++i) {
-      last.lower[i] = down::sub(output.centre[i], output.spread[i]);
-      last.upper[i] = up::add(output.centre[i], output.spread[i]);
+      last.lower[i] = down::sub(centre[i], spread[i]);
+      last.upper[i] = up::add(centre[i], spread[i]);
     }
     if (method != hidden_bounds::interval) {
       std::vector<linear_constraint> forms(2 * output.size);
@@ -295,6 +329,7 @@ class verifier final : public engine {
 
   Home home_;
   M& machine_;
+  B& search_;
   A& attacker_;
 };
 

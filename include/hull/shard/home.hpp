@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// A network on one rank: its part of the parameters, and the machines that bound and attack with it.
+// A network on one rank: its part of the parameters, and the machines that bound, search and attack with it.
 #pragma once
 
+#include <algorithm>
+#include <concepts>
 #include <cstddef>
 #include <fstream>
+#include <string>
+#include <type_traits>
 #include <unistd.h>
 #include <vector>
 
@@ -19,9 +23,13 @@ template <Network Net, class On, class R>
 class home final {
  public:
   using communicator = typename On::communicator;
-  using machine_type = typename On::template machine<Net, R>;
-  using attacker_type = typename On::template machine<Net, Nearest>;
+  using machine_type = typename On::template machine<Net, R>;                // bounds
+  using search_type = typename On::template search_machine<Net, R>;          // what branch and bound works with
+  using attacker_type = typename On::template search_machine<Net, Nearest>;  // points and their gradients
   using member_type = typename On::template member<Net>;
+
+  /// Whether the search has a machine, and so memory, of its own.
+  static constexpr bool searches_apart = !std::same_as<search_type, machine_type>;
 
   /// Borrows `ranks`. All ranks do so together.
   template <class Source>
@@ -29,7 +37,9 @@ class home final {
       : ranks_(&ranks),
         weights_(On::template load<Net>(source, ranks)),
         member_(On::template join<Net>(weights_, ranks)),
+        driver_before_(driver_bytes()),
         machine_(member_),
+        search_(member_),
         attacker_(member_.undivided()) {}
 
   /// The same for a rank that is alone.
@@ -41,6 +51,13 @@ class home final {
   ~home() = default;
 
   [[nodiscard]] machine_type& machine() { return machine_; }
+  [[nodiscard]] search_type& search() {
+    if constexpr (searches_apart) {
+      return search_;
+    } else {
+      return machine_;
+    }
+  }
   [[nodiscard]] attacker_type& attacker() { return attacker_; }
 
   /// For machines whose rows all ranks compute.
@@ -58,13 +75,31 @@ class home final {
     self.peak = peak;
     self.search = search;
     self.resident = resident_bytes();
+    self.driver = std::max(driver_bytes(), driver_before_) - driver_before_;
     std::vector<rank_memory> all(ranks_->size());
     ranks_->all_gather(reinterpret_cast<std::byte const*>(&self), reinterpret_cast<std::byte*>(all.data()),
                        sizeof self);
     return all;
   }
 
+  /// Of the device on which bounds are computed; empty: the host.
+  [[nodiscard]] static std::string device_name() {
+    if constexpr (requires { On::backend::device_name(); }) return On::backend::device_name();
+    return {};
+  }
+
  private:
+  /// In the place of a search's machine that is the machine of the bounds.
+  struct shared_machine final {
+    explicit shared_machine(member_type const& /*member*/) {}
+  };
+
+  /// What the device's driver has given out, to whomever.
+  static std::size_t driver_bytes() {
+    if constexpr (requires { On::backend::driver_bytes(); }) return On::backend::driver_bytes();
+    return 0;
+  }
+
   static communicator& alone() {
     static communicator self;
     return self;
@@ -91,7 +126,9 @@ class home final {
   communicator* ranks_;
   typename On::template weights<Net> weights_;
   member_type member_;
+  std::size_t driver_before_;  // before there is a machine
   machine_type machine_;
+  [[no_unique_address]] std::conditional_t<searches_apart, search_type, shared_machine> search_;
   attacker_type attacker_;
 };
 

@@ -44,11 +44,24 @@ struct place<Net, FullySharded, C> final {
   using member = row_member<weights, C>;
 };
 
+/// Of a backend that has another machine for searches than for bounds, that one.
+template <class Backend, Network Net, class R, class Member>
+struct search_machine_of final {
+  using type = typename Backend::template machine<Net, R, Member>;
+};
+template <class Backend, Network Net, class R, class Member>
+requires requires { typename Backend::template search_machine<Net, R, Member>; }
+struct search_machine_of<Backend, Net, R, Member> final {
+  using type = typename Backend::template search_machine<Net, R, Member>;
+};
+
 }  // namespace detail
 
-/// `Backend` has  template <Network, Rounding, Member> class machine.
+/// `Backend` has  template <Network, Rounding, Member> class machine  and, if its machine cannot do what attacks and
+/// searches ask for (they read coefficients on the host),  template <...> class search_machine.
 template <class Backend, Sharding S = Replicated, Communicator C = Solo>
 struct on final {
+  using backend = Backend;
   using sharding = S;
   using communicator = C;
 
@@ -58,6 +71,8 @@ struct on final {
   using member = typename detail::place<Net, S, C>::member;
   template <Network Net, class R>
   using machine = typename Backend::template machine<Net, R, member<Net>>;
+  template <Network Net, class R>
+  using search_machine = typename detail::search_machine_of<Backend, Net, R, member<Net>>::type;
 
   /// What one of P ranks computes of Net. Only TensorParallel changes it, and needs P at compile time.
   template <Network Net, std::size_t P>

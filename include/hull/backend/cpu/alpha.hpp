@@ -146,7 +146,7 @@ inline void climb_rows(row_block const& rows, stage_state const& s, free_columns
         float const y = (positive ? lines.lower_slope[i] : lines.upper_slope[i]) * t +
                         (positive ? lines.lower_shift[i] : lines.upper_shift[i]);
         hull::climb(p.beta[q], p.beta_mean[q], p.beta_square[q], constraint.slope * t + constraint.shift,
-                      adam.beta_rate, adam, 1e30f);
+                    adam.beta_rate, adam, 1e30f);
         p.held[q] = y;
       });
       float* const alpha = p.alpha + r * p.width + f.offset;
@@ -160,7 +160,7 @@ inline void climb_rows(row_block const& rows, stage_state const& s, free_columns
                                  : high.slope(i, share) * t + static_cast<float>(high.shift(i, share));
         head[f.column[i]] = y;
         hull::climb(alpha[i], mean[i], square[i], x * (positive ? low.gradient(i, t) : high.gradient(i, t)),
-                      adam.alpha_rate, adam, 1.0f);
+                    adam.alpha_rate, adam, 1.0f);
       }
       detail::for_splits(p, f, r, [&](std::size_t q, std::size_t i) { head[f.column[i]] = p.held[q]; });
       for (std::size_t c = 0; c < live; ++c) {

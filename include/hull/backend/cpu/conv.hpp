@@ -6,9 +6,9 @@
 #include <cmath>
 #include <cstring>
 
-#include <hull/backend/interval_step.hpp>
 #include <hull/backend/cpu/parallel.hpp>
 #include <hull/backend/cpu/product.hpp>
+#include <hull/backend/interval_step.hpp>
 #include <hull/ops/window.hpp>
 
 namespace hull::cpu {

@@ -6,8 +6,10 @@
 #include <cstddef>
 #include <memory>
 #include <new>
+#include <span>
 #include <utility>
 
+#include <hull/backend/cpu/alpha.hpp>
 #include <hull/backend/cpu/parallel.hpp>
 #include <hull/core/arena.hpp>
 #include <hull/core/deadline.hpp>
@@ -43,9 +45,27 @@ class host {
   static void write(T* to, T const* from, std::size_t count) {
     std::copy_n(from, count, to);
   }
+  /// A state that the host can read, as it is now.
+  template <class State>
+  [[nodiscard]] static State const& on_host(State const& state) {
+    return state;
+  }
   template <class T>
   static void clear(T* numbers, std::size_t count) {
     std::fill_n(numbers, count, T{});
+  }
+
+  /// CROWN's own parameters of one stage for all rows.
+  static void start_rows(free_columns const& f, free_rows const& parameters, std::size_t rows) {
+    cpu::start_rows(f, parameters, rows);
+  }
+  /// Row from[i] becomes row i; from[i] >= i, rising.
+  static void move_rows(row_block const& rows, free_rows const& parameters, std::span<index_t const> from) {
+    cpu::move_rows(rows, parameters, from);
+  }
+  /// The parameters of these rows are the best so far.
+  static void keep_rows(free_rows const& parameters, std::span<index_t const> rows) {
+    cpu::keep_rows(parameters, rows);
   }
 
   // Ranks: see Machine (propagate/machine.hpp).

@@ -5,10 +5,10 @@
 #include <algorithm>
 #include <cmath>
 
-#include <hull/backend/interval_step.hpp>
 #include <hull/backend/cpu/lanes.hpp>
 #include <hull/backend/cpu/parallel.hpp>
 #include <hull/backend/cpu/product.hpp>
+#include <hull/backend/interval_step.hpp>
 #include <hull/net/blocks.hpp>
 #include <hull/propagate/share.hpp>
 
@@ -52,8 +52,8 @@ void linear_forward_batch(linear_weights w, Blocks&& blocks, stage_state const& 
         begins, scratch);
   });
   for (std::size_t i = 0; i < batch * w.out; ++i) {
-    store_interval<Nearest>(y, i, {static_cast<double>(centre[i]) + w.bias[i % w.out], 0, points ? 0.0 : radius[i]}, 0,
-                            false);
+    store_interval<Nearest>(y, i, {static_cast<double>(centre[i]) + w.bias[i % w.out], 0, points ? 0.0 : radius[i]},
+                            std::size_t{0}, false);
   }
 }
 

@@ -265,24 +265,13 @@ class machine : public host<Member> {
   /// Free columns of stage S, after relax<S>.
   template <class S>
   void collect_free(network_state<Net> const& state, free_columns& f, std::size_t offset) const {
-    find_free<S, R>(member_.weights(), state.stage[S::number], f, offset, rounds::template roundings<S>(), [&](std::size_t i) {
-      if constexpr (HeadOf<typename S::head, linear_head>) return bias<S>()[i];
-      if constexpr (HeadOf<typename S::head, conv_head>) return bias<S>()[i / (S::shape[1] * S::shape[2])];
-      return 0.0f;
-    });
-  }
-
-  /// CROWN's own parameters of one stage for all rows.
-  static void start_rows(free_columns const& f, free_rows const& parameters, std::size_t rows) {
-    cpu::start_rows(f, parameters, rows);
-  }
-  /// Row from[i] becomes row i; from[i] >= i, rising.
-  static void move_rows(row_block const& rows, free_rows const& parameters, std::span<index_t const> from) {
-    cpu::move_rows(rows, parameters, from);
-  }
-  /// The parameters of these rows are the best so far.
-  static void keep_rows(free_rows const& parameters, std::span<index_t const> rows) {
-    cpu::keep_rows(parameters, rows);
+    find_free<S, R>(member_.weights(), state.stage[S::number], f, offset, rounds::template roundings<S>(),
+                    [&](std::size_t i) {
+                      if constexpr (HeadOf<typename S::head, linear_head>) return bias<S>()[i];
+                      if constexpr (HeadOf<typename S::head, conv_head>)
+                        return bias<S>()[i / (S::shape[1] * S::shape[2])];
+                      return 0.0f;
+                    });
   }
 
   /// relax_rows with parameters: from a[S], which is kept, to `moved`, both [rows, live].
@@ -353,8 +342,8 @@ class machine : public host<Member> {
   /// Lines, outputs and live columns of stage S from the intervals of its head.
   template <class S>
   void relax(network_state<Net>& state) const {
-    relax_stage<S, R>(member_.weights(), sources<S>(state), state.stage[S::number], state.batch, rounds::template roundings<S>(),
-                      rounded<S>());
+    relax_stage<S, R>(member_.weights(), sources<S>(state), state.stage[S::number], state.batch,
+                      rounds::template roundings<S>(), rounded<S>());
   }
 
  protected:

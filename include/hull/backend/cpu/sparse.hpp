@@ -6,9 +6,9 @@
 #include <array>
 #include <cmath>
 
+#include <hull/backend/cpu/parallel.hpp>
 #include <hull/backend/interval_step.hpp>
 #include <hull/backend/operands.hpp>
-#include <hull/backend/cpu/parallel.hpp>
 
 namespace hull::cpu {
 

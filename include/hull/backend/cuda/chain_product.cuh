@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The product of product.cuh for few rows or columns, where time is latency: the chains of a tile run side by side, one
-// in each warp, and are added in order. With rows that come straight from the output of a stage it relaxes them while it
-// loads them: one kernel for a whole backward step.
+// in each warp, and are added in order. With rows that come straight from the output of a stage it relaxes them while
+// it loads them: one kernel for a whole backward step.
 #pragma once
 
 #include <cmath>
@@ -29,6 +29,8 @@ struct relaxed_rows final {
   float const* a;
   row_block rows;
   stage_state s;
+  double share;  // 1 + the relative error of a sum over the live columns
+  bool several;  // boxes; else all rows are of the first
 };
 
 /// A block has 8 warps; a tile of C is 16 x 32, of which a lane has 4 x 4.
@@ -66,7 +68,7 @@ __global__ void __launch_bounds__(chain_tile::threads)
   extern __shared__ float shared[];
   __shared__ double constants[3][T::rows][T::warps];
   unsigned const lane = threadIdx.x % warp, number = threadIdx.x / warp;
-  float* const tile_a = shared + number * T::chain_floats;  // [terms, rows]
+  float* const tile_a = shared + number * T::chain_floats;   // [terms, rows]
   float* const tile_b = tile_a + chain_terms * T::a_stride;  // [terms, columns]
   unsigned const first_row = blockIdx.y * T::rows, first_column = blockIdx.x * T::columns;
   bool const counts = A::relaxes && blockIdx.x == 0;  // one block of a row adds its constants
@@ -97,8 +99,8 @@ __global__ void __launch_bounds__(chain_tile::threads)
         unsigned const offset = b.term_offset(min(term, terms - 1));
 #pragma unroll 8
         for (unsigned j = 0; j < T::columns; ++j) {
-          __pipeline_memcpy_async(tile_b + lane * T::b_stride + j, b.column(min(first_column + j, columns - 1)) + offset,
-                                  4);
+          __pipeline_memcpy_async(tile_b + lane * T::b_stride + j,
+                                  b.column(min(first_column + j, columns - 1)) + offset, 4);
         }
       } else {
         unsigned const offset = b.term_offset(min(term, terms - 1));
@@ -124,16 +126,21 @@ __global__ void __launch_bounds__(chain_tile::threads)
 #pragma unroll
         for (unsigned i = 0; i < T::rows; ++i) {
           unsigned const r = min(first_row + i, rows - 1);
-          std::size_t const at = std::size_t{from.rows.box[r]} * terms + min(term, terms - 1);
+          std::size_t const at = std::size_t{from.several ? from.rows.box[r] : 0} * terms + min(term, terms - 1);
+          // both sides are loaded before the sign is known: time is latency
+          float const low = from.s.lower_slope[at], high = from.s.upper_slope[at];
           float const x = inside ? from.a[std::size_t{r} * terms + term] : 0.0f;
           bool const positive = x >= 0;
-          tile_a[lane * T::a_stride + i] = x * (positive ? from.s.lower_slope[at] : from.s.upper_slope[at]);
+          tile_a[lane * T::a_stride + i] = x * (positive ? low : high);
           value[i] = slack[i] = far[i] = 0;
           if (!counts) continue;
           double const exact = x;
-          value[i] = exact * static_cast<double>(positive ? from.s.lower_shift[at] : from.s.upper_shift[at]);
+          float const low_shift = from.s.lower_shift[at], high_shift = from.s.upper_shift[at];
+          value[i] = exact * static_cast<double>(positive ? low_shift : high_shift);
           if constexpr (A::outward) slack[i] = std::fabs(exact) * static_cast<double>(from.s.error[at]);
-          if (two_sided) far[i] = exact * static_cast<double>(positive ? from.s.lower_far[at] : from.s.upper_far[at]);
+          if (!two_sided) continue;
+          float const low_far = from.s.lower_far[at], high_far = from.s.upper_far[at];
+          far[i] = exact * static_cast<double>(positive ? low_far : high_far);
         }
         if (counts) {
           double const sums[3] = {sum_sixteen(value), A::outward ? sum_sixteen(slack) : 0,
@@ -185,16 +192,15 @@ __global__ void __launch_bounds__(chain_tile::threads)
   }
   if constexpr (A::relaxes) {
     if (counts && threadIdx.x < T::rows && first_row + threadIdx.x < rows) {
-      add_constants<A::outward>(from.rows, first_row + threadIdx.x, from.s, added[0], added[1], added[2]);
+      add_constants<A::outward>(from.rows, first_row + threadIdx.x, from.s, from.share, added[0], added[1], added[2]);
     }
   }
 }
 
 /// C (+)= A B for A = plain_rows or relaxed_rows. Cost: 2 rows terms columns FLOP.
 template <bool Transposed, class A>
-void chain_product(cudaStream_t stream, A const& a, std::size_t rows, std::size_t terms,
-                   gathered<Transposed> const& b, std::size_t columns, float* c, std::size_t c_stride,
-                   bool overwrite) {
+void chain_product(cudaStream_t stream, A const& a, std::size_t rows, std::size_t terms, gathered<Transposed> const& b,
+                   std::size_t columns, float* c, std::size_t c_stride, bool overwrite) {
   using T = chain_tile;
   auto* const kernel = chain_product_kernel<Transposed, A>;
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(T::bytes)),

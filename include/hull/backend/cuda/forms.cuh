@@ -97,9 +97,8 @@ __global__ void __launch_bounds__(row_threads)
 /// Starts rows at the outputs, with coefficients a_output [rows, live], and at the inputs, with a_input (null: no terms
 /// there). `additions`: how often the consumers of the input will round its coefficients. Forms travel in groups.
 template <class R>
-void seed_forms(device const& at, stage_state const& input, stage_state const& output,
-                std::span<row_form const> forms, row_block const& rows, float* a_input, float* a_output,
-                std::size_t additions) {
+void seed_forms(device const& at, stage_state const& input, stage_state const& output, std::span<row_form const> forms,
+                row_block const& rows, float* a_input, float* a_output, std::size_t additions) {
   constexpr std::size_t room = device::mail_bytes;
   std::vector<form_header> headers;
   std::vector<form_term> terms;
@@ -134,8 +133,8 @@ void seed_forms(device const& at, stage_state const& input, stage_state const& o
 
 /// Bounds such rows by the intervals of both ends.
 template <class R>
-void bound_by_intervals(cudaStream_t stream, stage_state const& input, stage_state const& output,
-                        row_block const& rows, float const* a_input, float const* a_output) {
+void bound_by_intervals(cudaStream_t stream, stage_state const& input, stage_state const& output, row_block const& rows,
+                        float const* a_input, float const* a_output) {
   if (rows.count == 0) return;
   float const* const other = a_output == a_input ? nullptr : a_output;  // a network of one stage: the same buffer
   interval_rows_kernel<R::outward>

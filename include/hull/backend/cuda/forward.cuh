@@ -22,9 +22,9 @@ struct linear_weights final {
   bool rounded = false;
 };
 
-/// One warp for each element of each box: sums in double, one pass over W.
-template <class R>
-__global__ void linear_forward_kernel(linear_weights w, stage_state x, stage_state y, std::size_t batch) {
+/// One warp for each element of each box: sums in double, one pass over W, `Wide` floats at a time for each lane.
+template <class R, unsigned Wide>
+__global__ void linear_forward_kernel(linear_weights w, stage_state x, stage_state y, std::size_t batch, double share) {
   std::size_t const number = (std::size_t{blockIdx.x} * blockDim.x + threadIdx.x) / warp;
   if (number >= batch * w.out) return;
   std::size_t const o = number % w.out, b = number / w.out;
@@ -33,25 +33,42 @@ __global__ void linear_forward_kernel(linear_weights w, stage_state x, stage_sta
   float const* const spread = x.spread + b * w.in;
   double sum = 0, magnitude = 0, radius = 0;
 #pragma unroll 4
-  for (std::size_t i = threadIdx.x % warp; i < w.in; i += warp) {
-    double const weight = row[i], product = weight * centre[i];  // exact: 48 bits
-    sum += product;
-    if constexpr (R::outward) magnitude += std::fabs(product);
-    radius += std::fabs(weight) * spread[i];
+  for (unsigned i = threadIdx.x % warp * Wide; i < w.in; i += warp * Wide) {
+    float weights[Wide], centres[Wide], spreads[Wide];
+    if constexpr (Wide == 4) {
+      *reinterpret_cast<float4*>(weights) = *reinterpret_cast<float4 const*>(row + i);
+      *reinterpret_cast<float4*>(centres) = *reinterpret_cast<float4 const*>(centre + i);
+      *reinterpret_cast<float4*>(spreads) = *reinterpret_cast<float4 const*>(spread + i);
+    } else {
+      weights[0] = row[i], centres[0] = centre[i], spreads[0] = spread[i];
+    }
+#pragma unroll
+    for (unsigned j = 0; j < Wide; ++j) {
+      double const weight = weights[j], product = weight * centres[j];  // exact: 48 bits
+      sum += product;
+      if constexpr (R::outward) magnitude += std::fabs(product);
+      radius += std::fabs(weight) * spreads[j];
+    }
   }
   sum = warp_sum(sum);
   if constexpr (R::outward) magnitude = warp_sum(magnitude);
   radius = warp_sum(radius);
   if (threadIdx.x % warp != 0) return;
   double const bias = w.bias[o];
-  store_interval<R>(y, number, {sum + bias, magnitude + std::fabs(bias), radius}, w.in + 1, w.rounded);
+  store_interval<R>(y, number, {sum + bias, magnitude + std::fabs(bias), radius}, share, w.rounded);
 }
 
 template <class R>
 void linear_forward(cudaStream_t stream, linear_weights const& w, stage_state const& x, stage_state const& y,
                     std::size_t batch) {
   constexpr unsigned threads = 128;
-  linear_forward_kernel<R><<<blocks_for(batch * w.out * warp, threads), threads, 0, stream>>>(w, x, y, batch);
+  unsigned const blocks = blocks_for(batch * w.out * warp, threads);
+  double const share = gamma_sum(w.in + 1);
+  if (w.in % 4 == 0) {  // then every row begins on 16 bytes
+    linear_forward_kernel<R, 4><<<blocks, threads, 0, stream>>>(w, x, y, batch, share);
+  } else {
+    linear_forward_kernel<R, 1><<<blocks, threads, 0, stream>>>(w, x, y, batch, share);
+  }
   check_launch("linear_forward");
 }
 
@@ -89,8 +106,7 @@ template <class S, class R>
 void sparse_forward(cudaStream_t stream, operands<S, stage_state const*> const& x, stage_state const& y,
                     std::size_t batch) {
   constexpr unsigned threads = 128;
-  sparse_forward_kernel<S, R>
-      <<<blocks_for(batch * S::size, threads), threads, 0, stream>>>(by_value<S>(x), y, batch);
+  sparse_forward_kernel<S, R><<<blocks_for(batch * S::size, threads), threads, 0, stream>>>(by_value<S>(x), y, batch);
   check_launch("sparse_forward");
 }
 

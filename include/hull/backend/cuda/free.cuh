@@ -24,24 +24,45 @@ struct head_bias final {
 /// Lines of every live column; those of a free column stay at its own number until they are moved together.
 template <class S, class R>
 __global__ void free_lines_kernel(weights_view<typename S::net> weights, stage_state s, free_columns f,
-                                  double product_error, double sum_error, head_bias head) {
+                                  double product_error, double operand_floor, double const* spread, double sum_error,
+                                  head_bias head) {
   std::size_t const c = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x;
   if (c >= s.live_count) return;
   set_fixed<R>(s, f, c, sum_error);
   float const constant = head.bias == nullptr ? 0 : head.bias[s.live[c] / head.each];
-  if (set_free<S, R>(weights, s, f, c, c, product_error, sum_error, constant)) clear_fixed(f, c);
+  double const slope_floor = operand_floor > 0 ? operand_floor * *spread : 0;
+  if (set_free<S, R>(weights, s, f, c, c, product_error, sum_error, constant, slope_floor)) clear_fixed(f, c);
 }
 
 /// Moves the free columns together, in one block. Their number goes to `count`.
 static __global__ void collect_free_kernel(free_columns f, std::size_t live, index_t* count) {
   packer<list_threads> places;
-  float* const moved[] = {f.zero.lower_slope,  f.zero.upper_slope,  f.zero.lower_shift,  f.zero.upper_shift,
-                          f.one.lower_slope,   f.one.upper_slope,   f.one.lower_shift,   f.one.upper_shift,
-                          f.above.lower_slope, f.above.upper_slope, f.above.lower_shift, f.above.upper_shift,
-                          f.below.lower_slope, f.below.upper_slope, f.below.lower_shift, f.below.upper_shift,
-                          f.kink.lower_slope,  f.kink.upper_slope,  f.kink.lower_shift,  f.kink.upper_shift,
-                          f.start,             f.error,             f.split_error,       f.gap,
-                          f.ratio,             f.bias};
+  float* const moved[] = {f.zero.lower_slope,
+                          f.zero.upper_slope,
+                          f.zero.lower_shift,
+                          f.zero.upper_shift,
+                          f.one.lower_slope,
+                          f.one.upper_slope,
+                          f.one.lower_shift,
+                          f.one.upper_shift,
+                          f.above.lower_slope,
+                          f.above.upper_slope,
+                          f.above.lower_shift,
+                          f.above.upper_shift,
+                          f.below.lower_slope,
+                          f.below.upper_slope,
+                          f.below.lower_shift,
+                          f.below.upper_shift,
+                          f.kink.lower_slope,
+                          f.kink.upper_slope,
+                          f.kink.lower_shift,
+                          f.kink.upper_shift,
+                          f.start,
+                          f.error,
+                          f.split_error,
+                          f.gap,
+                          f.ratio,
+                          f.bias};
   constexpr unsigned arrays = sizeof moved / sizeof moved[0];
   for (std::size_t first = 0; first < live; first += list_threads) {
     std::size_t const c = first + threadIdx.x;
@@ -59,11 +80,12 @@ static __global__ void collect_free_kernel(free_columns f, std::size_t live, ind
 }
 
 template <class S, class R>
-void find_free(cudaStream_t stream, weights_view<typename S::net> weights, stage_state const& s,
-               free_columns const& f, std::size_t roundings, head_bias head, index_t* count) {
+void find_free(cudaStream_t stream, weights_view<typename S::net> weights, stage_state const& s, free_columns const& f,
+               stage_state const& x, product_cost const& cost, head_bias head, index_t* count) {
   constexpr unsigned threads = 128;
   free_lines_kernel<S, R><<<blocks_for(s.live_count, threads), threads, 0, stream>>>(
-      weights, s, f, gamma(roundings, unit_float), gamma(4 * S::size + 256, unit_double), head);
+      weights, s, f, cost.relative(S::size), cost.operand_floor(), x.total_spread,
+      gamma(4 * S::size + 256, unit_double), head);
   collect_free_kernel<<<1, list_threads, 0, stream>>>(f, s.live_count, count);
   check_launch("find_free");
 }
@@ -199,8 +221,8 @@ static __global__ void start_rows_kernel(free_columns f, free_rows p, std::size_
   if (i < count * f.count) p.alpha[i / f.count * p.width + f.offset + i % f.count] = f.start[i % f.count];
 }
 
-/// Moves parts of `width` numbers together: part from[i] becomes part i, from[i] >= i and rising. A thread owns a column
-/// of all parts; some parts are read ahead, which is safe because no earlier write meets a later read.
+/// Moves parts of `width` numbers together: part from[i] becomes part i, from[i] >= i and rising. A thread owns a
+/// column of all parts; some parts are read ahead, which is safe because no earlier write meets a later read.
 template <class T>
 __global__ void move_parts_kernel(T* numbers, std::size_t width, index_t const* from, unsigned count) {
   std::size_t const column = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x;

@@ -48,6 +48,18 @@ class host {
   void write(T* to, T const* from, std::size_t count) const {
     device_.write(to, from, count);
   }
+  /// A copy of a state, which lies at the beginning of the arena, that the host can read. The next call overwrites it.
+  template <class State>
+  [[nodiscard]] State on_host(State const& state) const {
+    std::size_t const bytes = State::bytes(state.batch);
+    mirror_.resize(bytes / sizeof(double) + 1);
+    device_.read(reinterpret_cast<std::byte*>(mirror_.data()), block_.get(), bytes);
+    arena memory(reinterpret_cast<std::byte*>(mirror_.data()), bytes);
+    State copy;
+    copy.carve(memory, state.batch);
+    for (std::size_t k = 0; k < copy.stage.size(); ++k) copy.stage[k].live_count = state.stage[k].live_count;
+    return copy;
+  }
   template <class T>
   void clear(T* numbers, std::size_t count) const {
     device_.clear(numbers, count);
@@ -87,6 +99,7 @@ class host {
   device_block<std::byte> block_;
   arena memory_;
   mutable std::vector<double> host_bounds_;
+  mutable std::vector<double> mirror_;
 };
 
 }  // namespace hull::cuda

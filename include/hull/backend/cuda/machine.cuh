@@ -8,16 +8,17 @@
 namespace hull::cuda {
 
 /// `Member`: what this rank holds of the network and does with the others (shard/member.hpp); by default it is alone.
-template <Network Net, class R, class Member = lone_member<Net>>
-class machine : public steps<Net, R, Member> {
-  using base = steps<Net, R, Member>;
+/// `P`: precision of the products of wide dense stages, Fp32 or Tf32x3 (precision.cuh).
+template <Network Net, class R, class Member = lone_member<Net>, class P = Fp32>
+class machine : public steps<Net, R, Member, P> {
+  using base = steps<Net, R, Member, P>;
+  using base::block;
   using base::device_;
   using base::stream;
-  using base::block;
   using base::weights_;
 
  public:
-  using typename base::rounds;
+  using precision = P;
 
   explicit machine(Member member) : base(member) {}
 
@@ -38,7 +39,8 @@ class machine : public steps<Net, R, Member> {
     if constexpr (HeadOf<typename S::head, linear_head>) bias = {this->template bias<S>(), 1};
     if constexpr (HeadOf<typename S::head, conv_head>) bias = {this->template bias<S>(), S::shape[1] * S::shape[2]};
     index_t* const count = device_.counter(stage_count<Net>);
-    find_free<S, R>(stream(), weights_.view(), state.stage[S::number], f, rounds::template roundings<S>(), bias, count);
+    auto const& x = *sources<S>(state)[0];
+    find_free<S, R>(stream(), weights_.view(), state.stage[S::number], f, x, this->template cost<S>(), bias, count);
     index_t found = 0;
     device_.read(&found, count, 1);
     f.offset = offset;
@@ -60,7 +62,7 @@ class machine : public steps<Net, R, Member> {
     auto const move = [&](auto* numbers, std::size_t width) {
       if (width == 0 || numbers == nullptr) return;
       move_parts_kernel<<<blocks_for(width, block), block, 0, stream()>>>(numbers, width, list,
-                                                                             static_cast<unsigned>(from.size()));
+                                                                          static_cast<unsigned>(from.size()));
     };
     move(rows.box, 1);
     move(rows.index, 1);
@@ -94,7 +96,7 @@ class machine : public steps<Net, R, Member> {
           rows, s, f, parameters, a[S::number], moved);
       check_launch("relax_free_rows");
     } else {
-      cuda::relax_rows<R, false>(stream(), rows, s, a[S::number], moved);
+      cuda::relax_rows<R, false>(stream(), rows, s, a[S::number], moved, false);
     }
   }
 
@@ -108,8 +110,9 @@ class machine : public steps<Net, R, Member> {
     auto const in = targets<S>(d);
     unsigned const blocks = static_cast<unsigned>(rows.count);
     if constexpr (HeadOf<typename S::head, linear_head>) {
-      product(stream(), device_.processors(), in[0], rows.count, x[0]->live_count,
-              this->template live_weights<S, true>(y, *x[0]), y.live_count, head, y.live_count, true);
+      this->template multiply_rows<S>(in[0], rows.count, x[0]->live_count,
+                                      this->template live_weights<S, true>(y, *x[0]), y.live_count, head, y.live_count,
+                                      true);
     }
     if constexpr (HeadOf<typename S::head, conv_head>) {
       conv_points(stream(), this->template filters<S>(), rows.count, *x[0], in[0], y, head, scratch);
@@ -139,19 +142,21 @@ class machine : public steps<Net, R, Member> {
     if (rows.count * s.live_count == 0) return;
     if constexpr (hull::detail::has_kink<S>()) {
       climb_rows_kernel<<<static_cast<unsigned>(rows.count), row_threads, 0, stream()>>>(rows, s, f, parameters, adam,
-                                                                                       a[S::number], head);
+                                                                                         a[S::number], head);
     } else {
       follow_rows_kernel<<<blocks_for(rows.count * s.live_count, block), block, 0, stream()>>>(s, rows.count,
-                                                                                                  a[S::number], head);
+                                                                                               a[S::number], head);
     }
     check_launch("climb");
   }
 };
 
 /// This backend, for on<> (shard/on.hpp).
-struct backend final {
+template <class P>
+struct backend_with final {
   template <Network Net, class R, class Member>
-  using machine = cuda::machine<Net, R, Member>;
+  using machine = cuda::machine<Net, R, Member, P>;
 };
+using backend = backend_with<Fp32>;
 
 }  // namespace hull::cuda

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // C [rows, columns] (+)= A [rows, terms] B in single precision, B gathered from live rows and columns of a matrix while
 // it is loaded. Every element is summed in the order of backend/summation.hpp, whatever the kernel: it depends neither
-// on the number of rows nor on the tile's shape. This file has the kernel for many rows; chain_product.cuh that for few.
+// on the number of rows nor on the tile's shape. This file has the kernel for many rows; chain_product.cuh that for
+// few.
 #pragma once
 
 #include <cstddef>
@@ -24,9 +25,16 @@ struct large_tile final {
   static_assert(chain_terms % depth == 0);
 
   [[nodiscard]] static constexpr std::size_t bytes(std::size_t terms) {
-    return (std::size_t{stages} * stage_floats + terms) * sizeof(float);
+    return (std::size_t{stages} * stage_floats + (terms + depth - 1) / depth * depth) * sizeof(float);
   }
 };
+
+/// Copies one float to shared memory while other work goes on, or a zero; __pipeline_memcpy_async has no way to choose
+/// without a branch.
+__device__ inline void copy_one_or_zero(float* shared, float const* from, bool copies) {
+  unsigned const to = static_cast<unsigned>(__cvta_generic_to_shared(shared)), bytes = copies ? 4 : 0;
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
+}
 
 template <bool Transposed>
 __global__ void __launch_bounds__(large_tile::threads, 1)
@@ -40,11 +48,12 @@ __global__ void __launch_bounds__(large_tile::threads, 1)
   // 8 rows and columns of a thread are two groups of 4, half a tile apart: 16-byte reads without conflicts
   auto const spread = [](unsigned group, unsigned i) { return (i / 4) * (T::extent / 2) + group * 4 + i % 4; };
 
-  for (unsigned k = thread; k < terms; k += T::threads) offsets[k] = b.term_offset(k);
+  unsigned const steps = (terms + T::depth - 1) / T::depth;
+  for (unsigned k = thread; k < steps * T::depth; k += T::threads) offsets[k] = b.term_offset(min(k, terms - 1));
   __syncthreads();
 
-  // What this thread loads. Rows and columns beyond the end repeat the last one: they are never stored. Terms beyond the
-  // end are zero in A, and anything finite in B.
+  // What this thread loads. Rows and columns beyond the end repeat the last one: they are never stored. Terms beyond
+  // the end are zero in A, and anything finite in B.
   unsigned const a_term = thread % T::depth, a_row = thread / T::depth;
   unsigned const b_term = Transposed ? thread % T::depth : thread / T::extent;
   unsigned const b_column = Transposed ? thread / T::depth : thread % T::extent;
@@ -58,7 +67,6 @@ __global__ void __launch_bounds__(large_tile::threads, 1)
   }
   if constexpr (!Transposed) b_from[0] = b.column(min(first_column + b_column, columns - 1));
 
-  unsigned const steps = (terms + T::depth - 1) / T::depth;
   auto const fetch = [&](unsigned step) {
     float* const tile_a = shared + (step % T::stages) * T::stage_floats;
     float* const tile_b = tile_a + T::depth * T::stride;
@@ -66,17 +74,16 @@ __global__ void __launch_bounds__(large_tile::threads, 1)
     bool const inside = k + a_term < terms;
 #pragma unroll
     for (unsigned m = 0; m < T::loads; ++m) {
-      __pipeline_memcpy_async(tile_a + a_term * T::stride + a_row + m * row_step, inside ? a_from[m] + k : a, 4,
-                              inside ? 0 : 4);
+      copy_one_or_zero(tile_a + a_term * T::stride + a_row + m * row_step, a_from[m] + (inside ? k : 0), inside);
     }
 #pragma unroll
     for (unsigned m = 0; m < T::loads; ++m) {
       if constexpr (Transposed) {
-        __pipeline_memcpy_async(tile_b + b_term * T::stride + b_column + m * row_step,
-                                b_from[m] + offsets[min(k + b_term, terms - 1)], 4);
+        __pipeline_memcpy_async(tile_b + b_term * T::stride + b_column + m * row_step, b_from[m] + offsets[k + b_term],
+                                4);
       } else {
         unsigned const t = b_term + m * (T::threads / T::extent);
-        __pipeline_memcpy_async(tile_b + t * T::stride + b_column, b_from[0] + offsets[min(k + t, terms - 1)], 4);
+        __pipeline_memcpy_async(tile_b + t * T::stride + b_column, b_from[0] + offsets[k + t], 4);
       }
     }
   };
@@ -155,14 +162,13 @@ void allow_shared(Kernel* kernel, std::size_t bytes) {
 
 template <bool Transposed>
 void large_product(cudaStream_t stream, float const* a, std::size_t rows, std::size_t terms,
-                   gathered<Transposed> const& b, std::size_t columns, float* c, std::size_t c_stride,
-                   bool overwrite) {
+                   gathered<Transposed> const& b, std::size_t columns, float* c, std::size_t c_stride, bool overwrite) {
   using T = large_tile;
   allow_shared(large_product_kernel<Transposed>, T::bytes(terms));
   dim3 const grid(blocks_for(columns, T::extent), blocks_for(rows, T::extent));
-  large_product_kernel<Transposed><<<grid, T::threads, T::bytes(terms), stream>>>(
-      a, static_cast<unsigned>(rows), static_cast<unsigned>(terms), b, static_cast<unsigned>(columns), c, c_stride,
-      overwrite);
+  large_product_kernel<Transposed>
+      <<<grid, T::threads, T::bytes(terms), stream>>>(a, static_cast<unsigned>(rows), static_cast<unsigned>(terms), b,
+                                                      static_cast<unsigned>(columns), c, c_stride, overwrite);
   check_launch("large_product");
 }
 

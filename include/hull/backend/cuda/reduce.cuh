@@ -14,11 +14,19 @@ namespace hull::cuda {
   return x;
 }
 
-/// Sums of N numbers over a block of `Threads` threads, valid in thread 0.
+/// Where block_sums leaves its N sums for all threads of the block, until the next call.
+template <std::size_t N>
+[[nodiscard]] __device__ inline double* sums_of() {
+  __shared__ double sums[N];
+  return sums;
+}
+
+/// Sums of N numbers over a block of `Threads` threads, valid in thread 0 and in sums_of<N>().
 template <unsigned Threads, std::size_t N>
 __device__ inline void block_sums(double (&x)[N]) {
   static_assert(Threads % warp == 0 && Threads / warp <= warp);
   __shared__ double parts[N][Threads / warp];
+  double* const sums = sums_of<N>();
   unsigned const lane = threadIdx.x % warp, row = threadIdx.x / warp;
 #pragma unroll
   for (std::size_t i = 0; i < N; ++i) {
@@ -26,14 +34,16 @@ __device__ inline void block_sums(double (&x)[N]) {
     if (lane == 0) parts[i][row] = x[i];
   }
   __syncthreads();
-  if (threadIdx.x == 0) {
-#pragma unroll
-    for (std::size_t i = 0; i < N; ++i) {
-      x[i] = 0;
-      for (unsigned w = 0; w < Threads / warp; ++w) x[i] += parts[i][w];
-    }
+  for (unsigned i = threadIdx.x; i < N; i += Threads) {
+    double sum = 0;
+    for (unsigned w = 0; w < Threads / warp; ++w) sum += parts[i][w];
+    sums[i] = sum;
   }
   __syncthreads();
+  if (threadIdx.x == 0) {
+#pragma unroll
+    for (std::size_t i = 0; i < N; ++i) x[i] = sums[i];
+  }
 }
 
 /// For one block of `Threads` threads that walks a list from its beginning: gives every thread whose `chosen` is set

@@ -8,6 +8,7 @@
 
 #include <hull/backend/cuda/device.cuh>
 #include <hull/backend/cuda/forward.cuh>
+#include <hull/backend/cuda/precision.cuh>
 #include <hull/backend/cuda/reduce.cuh>
 #include <hull/backend/cuda/weights.cuh>
 #include <hull/backend/lines.hpp>
@@ -30,9 +31,10 @@ struct spreads_of final {
 };
 
 /// Drops the columns that are zero for every box, and moves the others together; the work of one block. Floors: what
-/// underflow can cost, by A * slope and, with `products`, by the head's product. Returns the number of live columns.
+/// underflow can cost, by A * slope and in the head's product. Returns the number of live columns.
 template <bool Outward, unsigned Threads>
-__device__ unsigned compact_stage(stage_state const& s, std::size_t batch, spreads_of const& x, bool products) {
+__device__ unsigned compact_stage(stage_state const& s, std::size_t batch, spreads_of const& x,
+                                  product_cost const& cost) {
   unsigned const n = static_cast<unsigned>(s.size);
   packer<Threads> places;
   for (unsigned first = 0; first < n; first += Threads) {
@@ -70,86 +72,84 @@ __device__ unsigned compact_stage(stage_state const& s, std::size_t batch, sprea
     s.total_spread[b] = sums[0];
     double spread = 0;
     for (unsigned i = 0; i < x.count; ++i) spread += x.operand[i][b];
-    s.floor[b] = Outward ? 2 * float_floor * sums[1] + (products ? float_floor * count * spread : 0) : 0;
+    s.floor[b] =
+        Outward ? (2 * float_floor + cost.operand_floor()) * sums[1] + cost.product_floor() * count * spread : 0;
   }
   __syncthreads();
   return count;
 }
 template <bool Outward>
-__global__ void compact_kernel(stage_state s, std::size_t batch, spreads_of x, bool products, index_t* live_count) {
-  unsigned const count = compact_stage<Outward, list_threads>(s, batch, x, products);
+__global__ void compact_kernel(stage_state s, std::size_t batch, spreads_of x, product_cost cost, index_t* live_count) {
+  unsigned const count = compact_stage<Outward, list_threads>(s, batch, x, cost);
   if (threadIdx.x == 0) *live_count = count;
 }
 
-/// Error of live column `at` of all boxes. `roundings` are counted for all columns; `ordered`: a Linear head, where live
-/// columns alone make chains.
+/// Error of live column `at`, counted over all boxes.
 template <bool Outward>
-__device__ void set_error(stage_state const& s, std::size_t at, std::size_t live, std::size_t roundings, bool ordered,
-                          bool rounded) {
+__device__ void set_error(stage_state const& s, std::size_t at, std::size_t live, spreads_of const& x,
+                          product_cost const& cost) {
   if constexpr (!Outward) {
     s.error[at] = 0;
     return;
   }
-  if (ordered) roundings -= product_additions(s.size) - product_additions(live);
-  double const product_error = ordered ? ordered_error(roundings, at % live) : gamma(roundings, unit_float);
-  s.error[at] = column_error(s, at, s.size, product_error, rounded ? 1.001 * unit_float : 0);
+  double const weight_error = cost.rounded ? 1.001 * unit_float : 0;
+  s.error[at] = column_error(s, at, s.size, cost.relative(s.size, live, at % live), weight_error);
+  if (!cost.tensor) return;
+  double const low = std::fabs(s.lower_slope[at]), high = std::fabs(s.upper_slope[at]);
+  double const small = cost.operand_floor() * x.operand[0][at / live] * (low < high ? high : low);
+  s.error[at] = up::from_double(up::add(static_cast<double>(s.error[at]), 1.001 * small));
 }
 template <bool Outward>
-__global__ void errors_kernel(stage_state s, std::size_t batch, index_t const* live_count, std::size_t roundings,
-                              bool ordered, bool rounded) {
+__global__ void errors_kernel(stage_state s, std::size_t batch, index_t const* live_count, spreads_of x,
+                              product_cost cost) {
   std::size_t const live = *live_count, at = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x;
-  if (at < batch * live) set_error<Outward>(s, at, live, roundings, ordered, rounded);
+  if (at < batch * live) set_error<Outward>(s, at, live, x, cost);
 }
 
 /// All of it in one block, for small stages: time there is launches.
 template <class S, class R, unsigned Threads>
 __global__ void __launch_bounds__(Threads)
     small_relax_kernel(weights_view<typename S::net> weights, stage_state s, std::size_t batch, spreads_of x,
-                       std::size_t roundings, bool ordered, bool rounded, index_t* live_count) {
+                       product_cost cost, index_t* live_count) {
   for (std::size_t at = threadIdx.x; at < batch * S::size; at += Threads) {
     relax_element<S, R>(weights, s, at / S::size, at % S::size);
   }
   __syncthreads();
-  std::size_t const live = compact_stage<R::outward, Threads>(s, batch, x, true);
-  for (std::size_t at = threadIdx.x; at < batch * live; at += Threads) {
-    set_error<R::outward>(s, at, live, roundings, ordered, rounded);
-  }
+  std::size_t const live = compact_stage<R::outward, Threads>(s, batch, x, cost);
+  for (std::size_t at = threadIdx.x; at < batch * live; at += Threads) set_error<R::outward>(s, at, live, x, cost);
   if (threadIdx.x == 0) *live_count = static_cast<index_t>(live);
 }
 
 /// Lines, output interval and live columns of stage S from the bounds of its head. The number of live columns goes to
 /// `live_count`, on the device.
 template <class S, class R>
-void relax_stage(cudaStream_t stream, weights_view<typename S::net> weights,
-                 operands<S, stage_state const*> const& x, stage_state const& s, std::size_t batch,
-                 std::size_t roundings, bool rounded, index_t* live_count) {
+void relax_stage(cudaStream_t stream, weights_view<typename S::net> weights, operands<S, stage_state const*> const& x,
+                 stage_state const& s, std::size_t batch, product_cost const& cost, index_t* live_count) {
   constexpr unsigned threads = 128;
-  constexpr bool ordered = HeadOf<typename S::head, linear_head>;
   static_assert(S::input_count <= 8, "hull: a stage on CUDA reads 8 others at most");
+  unsigned const blocks = blocks_for(batch * S::size, threads);
   spreads_of spreads;
   for (stage_state const* one : x) spreads.operand[spreads.count++] = one->total_spread;
   if constexpr (S::size <= 1024) {
     if (batch == 1) {
-      small_relax_kernel<S, R, 256>
-          <<<1, 256, 0, stream>>>(weights, s, batch, spreads, roundings, ordered, rounded, live_count);
+      small_relax_kernel<S, R, 256><<<1, 256, 0, stream>>>(weights, s, batch, spreads, cost, live_count);
       check_launch("relax_stage");
       return;
     }
   }
-  lines_kernel<S, R><<<blocks_for(batch * S::size, threads), threads, 0, stream>>>(weights, s, batch);
-  compact_kernel<R::outward><<<1, list_threads, 0, stream>>>(s, batch, spreads, true, live_count);
-  errors_kernel<R::outward><<<blocks_for(batch * S::size, threads), threads, 0, stream>>>(s, batch, live_count,
-                                                                                         roundings, ordered, rounded);
+  lines_kernel<S, R><<<blocks, threads, 0, stream>>>(weights, s, batch);
+  compact_kernel<R::outward><<<1, list_threads, 0, stream>>>(s, batch, spreads, cost, live_count);
+  errors_kernel<R::outward><<<blocks, threads, 0, stream>>>(s, batch, live_count, spreads, cost);
   check_launch("relax_stage");
 }
 
 inline constexpr unsigned row_threads = 128;
 
 /// Adds what one stage gives to the constants of row r: sums over its live columns of the shifts, the errors, and the
-/// far shifts. Returns the row's slack.
+/// far shifts. `share`: 1 + the relative error of such a sum. Returns the row's slack.
 template <bool Outward>
-__device__ inline double add_constants(row_block const& rows, std::size_t r, stage_state const& s, double shifts,
-                                       double errors, double far_shifts) {
+__device__ inline double add_constants(row_block const& rows, std::size_t r, stage_state const& s, double share,
+                                       double shifts, double errors, double far_shifts) {
   bool const far = rows.far_value != nullptr;
   double const value = rows.value[r] + shifts, far_value = far ? rows.far_value[r] + far_shifts : value;
   rows.value[r] = value;
@@ -158,57 +158,73 @@ __device__ inline double add_constants(row_block const& rows, std::size_t r, sta
   double const size = std::fabs(value) < std::fabs(far_value) ? std::fabs(far_value) : std::fabs(value);
   // NaN in either must reach the slack
   double const magnitude = size + 0 * (std::fabs(value) + std::fabs(far_value));
-  double const more = errors * (1 + gamma_sum(s.live_count)) + s.floor[rows.box[r]] + 2 * unit_double * magnitude;
+  double const more = errors * share + s.floor[rows.box[r]] + 2 * unit_double * magnitude;
   double const slack = (rows.slack[r] + more) * (1 + 4 * unit_double);
   rows.slack[r] = slack;
   return slack;
 }
 
-/// Takes rows from the output of a stage to its head, one block for each: as cpu::relax_rows. From `a` to `moved`, which
-/// may be the same.
-template <bool Outward, bool Finish, unsigned Threads>
+/// Takes rows from the output of a stage to its head, `Rows` of them in a block: as cpu::relax_rows. From `a` to
+/// `moved`, which may be the same. With several rows in a block all are of the first box: its lines are read once for
+/// all.
+template <bool Outward, bool Finish, unsigned Threads, unsigned Rows>
 __global__ void __launch_bounds__(Threads)
-    relax_rows_kernel(row_block rows, stage_state s, float const* a, float* moved) {
-  std::size_t const r = blockIdx.x, base = rows.box[r] * s.live_count;
+    relax_rows_kernel(row_block rows, stage_state s, float const* a, float* moved, double share) {
+  std::size_t const first = std::size_t{blockIdx.x} * Rows, base = Rows > 1 ? 0 : rows.box[first] * s.live_count;
   unsigned const live = static_cast<unsigned>(s.live_count);
-  float const* const row = a + r * live;
-  float* const out = moved + r * live;
+  unsigned const count = Rows > 1 ? static_cast<unsigned>(min(std::size_t{Rows}, rows.count - first)) : 1;
+  float const* const from = a + first * live;
+  float* const to = moved + first * live;
   bool const far = rows.far_value != nullptr;
-  double sums[4] = {};  // value, slack, far value, distance
-#pragma unroll 4
+  double sums[4 * Rows] = {};  // of each row: value, slack, far value, distance
+#pragma unroll 2
   for (unsigned c = threadIdx.x; c < live; c += Threads) {
-    float const x = row[c];
-    bool const positive = x >= 0;
-    float const slope = positive ? s.lower_slope[base + c] : s.upper_slope[base + c];
-    float const shift = positive ? s.lower_shift[base + c] : s.upper_shift[base + c];
-    float const head = x * slope;
-    if constexpr (!Finish) out[c] = head;
-    sums[0] += static_cast<double>(x) * static_cast<double>(shift);  // exact product
-    if constexpr (Outward) sums[1] += static_cast<double>(std::fabs(x)) * static_cast<double>(s.error[base + c]);
-    if (far) {
-      float const other = positive ? s.lower_far[base + c] : s.upper_far[base + c];
-      sums[2] += static_cast<double>(x) * static_cast<double>(other);
+    // both sides are loaded before the sign is known: time is latency
+    float x[Rows];
+#pragma unroll
+    for (unsigned i = 0; i < Rows; ++i) x[i] = i < count ? from[std::size_t{i} * live + c] : 0.0f;
+    float const low = s.lower_slope[base + c], high = s.upper_slope[base + c];
+    float const low_shift = s.lower_shift[base + c], high_shift = s.upper_shift[base + c];
+    float const low_far = far ? s.lower_far[base + c] : 0, high_far = far ? s.upper_far[base + c] : 0;
+    float const error = Outward ? s.error[base + c] : 0, reach = Finish ? s.reach[base + c] : 0;
+#pragma unroll
+    for (unsigned i = 0; i < Rows; ++i) {
+      bool const positive = x[i] >= 0;
+      float const head = x[i] * (positive ? low : high);
+      double const exact = x[i];
+      if (!Finish && i < count) to[std::size_t{i} * live + c] = head;
+      sums[4 * i] += exact * static_cast<double>(positive ? low_shift : high_shift);  // exact product
+      if constexpr (Outward) sums[4 * i + 1] += std::fabs(exact) * static_cast<double>(error);
+      if (far) sums[4 * i + 2] += exact * static_cast<double>(positive ? low_far : high_far);
+      if constexpr (Finish) sums[4 * i + 3] += std::fabs(static_cast<double>(head)) * static_cast<double>(reach);
     }
-    if constexpr (Finish) sums[3] += static_cast<double>(std::fabs(head)) * static_cast<double>(s.reach[base + c]);
   }
   block_sums<Threads>(sums);
-  if (threadIdx.x != 0) return;
-  double const slack = add_constants<Outward>(rows, r, s, sums[0], sums[1], sums[2]);
+  if (threadIdx.x >= count) return;
+  std::size_t const r = first + threadIdx.x;
+  double const* const own = sums_of<4 * Rows>() + 4 * threadIdx.x;
+  double const slack = add_constants<Outward>(rows, r, s, share, own[0], own[1], own[2]);
   if constexpr (!Finish) return;
-  double const distance = Outward ? up::add(sums[3] * (1 + gamma_sum(live)), slack) : sums[3];
+  double const distance = Outward ? up::add(own[3] * share, slack) : own[3];
   rows.bound[r] = Outward ? down::sub(rows.value[r], distance) : rows.value[r] - distance;
   if (far) rows.far_bound[r] = Outward ? up::add(rows.far_value[r], distance) : rows.far_value[r] + distance;
 }
 
+/// `several`: rows may be of different boxes.
 template <class R, bool Finish>
-void relax_rows(cudaStream_t stream, row_block const& rows, stage_state const& s, float const* a, float* moved) {
+void relax_rows(cudaStream_t stream, row_block const& rows, stage_state const& s, float const* a, float* moved,
+                bool several) {
   if (rows.count == 0) return;
-  unsigned const blocks = static_cast<unsigned>(rows.count);
+  double const share = 1 + gamma_sum(s.live_count);
+  auto const launch = [&]<unsigned Threads, unsigned Rows> {
+    relax_rows_kernel<R::outward, Finish, Threads, Rows>
+        <<<blocks_for(rows.count, Rows), Threads, 0, stream>>>(rows, s, a, moved, share);
+  };
   // the sums of a row depend on the number of threads, so that must not depend on the number of rows
-  if (s.size <= 4096) {
-    relax_rows_kernel<R::outward, Finish, 128><<<blocks, 128, 0, stream>>>(rows, s, a, moved);
+  if (s.size <= 8192) {
+    several ? launch.template operator()<256, 1>() : launch.template operator()<256, 4>();
   } else {
-    relax_rows_kernel<R::outward, Finish, 512><<<blocks, 512, 0, stream>>>(rows, s, a, moved);
+    several ? launch.template operator()<512, 1>() : launch.template operator()<512, 2>();
   }
   check_launch("relax_rows");
 }

@@ -9,9 +9,12 @@
 #include <vector>
 
 #include <hull/backend/cuda/conv.cuh>
+#include <hull/backend/cuda/exchange.cuh>
 #include <hull/backend/cuda/forms.cuh>
 #include <hull/backend/cuda/forward.cuh>
 #include <hull/backend/cuda/host.cuh>
+#include <hull/backend/cuda/patch_steps.cuh>
+#include <hull/backend/cuda/precision.cuh>
 #include <hull/backend/cuda/product.cuh>
 #include <hull/backend/cuda/relax.cuh>
 #include <hull/backend/cuda/rows.cuh>
@@ -35,7 +38,7 @@ struct order final {
   }
 };
 
-template <Network Net, class R, class Member>
+template <Network Net, class R, class Member, class P>
 class steps : public host<Member> {
  protected:
   using base = host<Member>;
@@ -58,6 +61,15 @@ class steps : public host<Member> {
     }
     return 0;
   }
+  /// Those of rows that start at the head of stage S, and floats that such a row takes for stage k: rows of a Conv head
+  /// are patches as far as they stay small (patch_plan.cuh).
+  template <class S>
+  [[nodiscard]] static constexpr std::size_t start_floats(std::size_t boxes) {
+    return patch_scratch_floats<S>(boxes);
+  }
+  [[nodiscard]] static constexpr std::size_t coefficient_floats(std::size_t start, std::size_t k) {
+    return patches<Net>[start][k].kept ? patches<Net>[start][k].floats() : stage_table_of<Net>.stage[k].size;
+  }
   template <class S>
   [[nodiscard]] static constexpr std::size_t point_floats(std::size_t threads) {
     return scratch_floats<S>(threads);
@@ -70,17 +82,10 @@ class steps : public host<Member> {
   /// Sets the input stage to the boxes, rounded outward to floats.
   void load_boxes(network_state<Net>& state, std::span<std::vector<input_range> const* const> boxes) const {
     auto& s = state.stage[0];
-    std::vector<float> lower, upper;
-    for (auto const* box : boxes) {
-      for (input_range const range : *box) {
-        lower.push_back(down::from_double(range.lower));
-        upper.push_back(up::from_double(range.upper));
-      }
-    }
-    device_.write(s.lower, lower.data(), lower.size());
-    device_.write(s.upper, upper.data(), upper.size());
-    load_boxes_kernel<<<blocks_for(lower.size(), block), block, 0, stream()>>>(s, boxes.size(), s.lower, s.upper);
-    compact_kernel<R::outward><<<1, list_threads, 0, stream()>>>(s, boxes.size(), {}, false, device_.counter(0));
+    write_boxes(device_, s, boxes);
+    std::size_t const all = boxes.size() * s.size;
+    load_boxes_kernel<<<blocks_for(all, block), block, 0, stream()>>>(s, boxes.size(), s.lower, s.upper);
+    compact_kernel<R::outward><<<1, list_threads, 0, stream()>>>(s, boxes.size(), {}, {}, device_.counter(0));
     check_launch("load_boxes");
     device_.clear(s.floor, boxes.size());
     first_stage_ = &s;
@@ -106,8 +111,8 @@ class steps : public host<Member> {
   template <class S>
   void relax(network_state<Net>& state) const {
     auto& s = state.stage[S::number];
-    relax_stage<S, R>(stream(), weights_.view(), sources<S>(state), s, state.batch, rounds::template roundings<S>(),
-                      rounded<S>(), device_.counter(S::number));
+    relax_stage<S, R>(stream(), weights_.view(), sources<S>(state), s, state.batch, cost<S>(),
+                      device_.counter(S::number));
     pending_.push_back(&s);
     if constexpr (S::number + 1 == stage_count<Net>) settle();
   }
@@ -139,8 +144,7 @@ class steps : public host<Member> {
                      bool all) const {
     if (rows.count == 0) return;
     index_t* const count = device_.counter(stage_count<Net>);
-    opposite_kernel<S>
-        <<<1, list_threads, 0, stream()>>>(weights_.view(), state.stage[S::number], rows, all, count);
+    opposite_kernel<S><<<1, list_threads, 0, stream()>>>(weights_.view(), state.stage[S::number], rows, all, count);
     check_launch("seed_opposite");
     index_t left = 0;
     device_.read(&left, count, 1);
@@ -175,7 +179,15 @@ class steps : public host<Member> {
   /// Takes rows from the output of stage S to its head; at the input, rows.bound is then their bound.
   template <class S>
   void relax_rows(network_state<Net> const& state, row_block const& rows, coefficient_views<Net> const& a) const {
-    cuda::relax_rows<R, S::number == 0>(stream(), rows, state.stage[S::number], a[S::number], a[S::number]);
+    if constexpr (S::number == 0) {
+      if (are_patches<S>(rows)) {
+        patch const& at = patches<Net>[rows.start][0];
+        if (!at.summed) patch_finish<R>(stream(), at, rows, state.stage[0], a[0]);
+        return;
+      }
+    }
+    cuda::relax_rows<R, S::number == 0>(stream(), rows, state.stage[S::number], a[S::number], a[S::number],
+                                        state.batch > 1);
   }
 
   /// Takes rows from the head of stage S to the outputs of its operands.
@@ -186,8 +198,8 @@ class steps : public host<Member> {
     auto const x = sources<S>(state);
     auto const out = targets<S>(a);
     if constexpr (HeadOf<typename S::head, linear_head>) {
-      product(stream(), device_.processors(), a[S::number], rows.count, y.live_count, live_weights<S, false>(y, *x[0]),
-              x[0]->live_count, out[0], x[0]->live_count, overwrite[0]);
+      multiply_rows<S>(a[S::number], rows.count, y.live_count, live_weights<S, false>(y, *x[0]), x[0]->live_count,
+                       out[0], x[0]->live_count, overwrite[0]);
     } else {
       for (std::size_t i = 0; i < x.size(); ++i) {
         if (overwrite[i]) device_.clear(out[i], rows.count * x[i]->live_count);
@@ -208,12 +220,21 @@ class steps : public host<Member> {
   template <class S>
   void step_back(network_state<Net> const& state, row_block const& rows, coefficient_views<Net> const& a,
                  overwrite_flags<S> const& overwrite, float* scratch) const {
+    if constexpr (HeadOf<typename S::head, conv_head>) {
+      if (are_patches<S>(rows)) {
+        constexpr std::size_t from = S::template input<0>;
+        return patch_back<S, R>(stream(), device_, filters<S>(), rows, state.stage[S::number], a[S::number],
+                                state.stage[from], a[from], state.batch, scratch);
+      }
+    }
     if constexpr (HeadOf<typename S::head, linear_head> && S::size <= most_fused) {
       if (rows.count == 0) return;
       auto const& y = state.stage[S::number];
       auto const& x = state.stage[S::template input<0>];
-      chain_product(stream(), relaxed_rows<R::outward>{a[S::number], rows, y}, rows.count, y.live_count,
-                    live_weights<S, false>(y, x), x.live_count, a[S::template input<0>], x.live_count, overwrite[0]);
+      double const share = 1 + gamma_sum(y.live_count);
+      chain_product(stream(), relaxed_rows<R::outward>{a[S::number], rows, y, share, state.batch > 1}, rows.count,
+                    y.live_count, live_weights<S, false>(y, x), x.live_count, a[S::template input<0>], x.live_count,
+                    overwrite[0]);
     } else {
       relax_rows<S>(state, rows, a);
       backward<S>(state, rows, a, overwrite, scratch);
@@ -230,48 +251,22 @@ class steps : public host<Member> {
   template <class S>
   void refine(network_state<Net>& state, row_block const& rows, bool intersect) const {
     if (rows.count == 0) return;
-    refine_kernel<<<blocks_for(rows.count / 2, block), block, 0, stream()>>>(state.stage[S::number], rows,
-                                                                                !intersect);
+    refine_kernel<<<blocks_for(rows.count / 2, block), block, 0, stream()>>>(state.stage[S::number], rows, !intersect);
     check_launch("refine");
   }
 
   /// Gives every rank the head's intervals of the first `count` candidates of stage S; each has refined its share.
   template <class S>
   void gather_candidates(network_state<Net>& state, std::size_t count, arena& /*memory*/) const {
-    if (member_.ranks() == 1 || count == 0) return;
-    auto& s = state.stage[S::number];
-    std::vector<index_t> neurons(count);
-    std::vector<float> ends(2 * count);
-    std::vector<double> shared(2 * count);
-    device_.read(neurons.data(), state.candidates, count);
-    std::vector<float> lower(state.batch * s.size), upper(lower.size());
-    device_.read(lower.data(), s.lower, lower.size());
-    device_.read(upper.data(), s.upper, upper.size());
-    for (float* const side : {lower.data(), upper.data()}) {
-      std::vector<double> values(count);
-      for (std::size_t i = 0; i < count; ++i) values[i] = side[neurons[i]];
-      member_.gather(values.data(), count);
-      for (std::size_t i = 0; i < count; ++i) side[neurons[i]] = static_cast<float>(values[i]);
+    if (member_.ranks() > 1 && count > 0) {
+      gather_intervals(device_, member_, state.stage[S::number], state.batch, state.candidates, count);
     }
-    device_.write(s.lower, lower.data(), lower.size());
-    device_.write(s.upper, upper.data(), upper.size());
   }
 
   /// Intersects the intervals of the head of stage S with known ones, [b] lists; null: nothing known.
   template <class S>
   void narrow(network_state<Net>& state, std::span<float const* const> known, std::size_t offset) const {
-    auto const& s = state.stage[S::number];
-    for (std::size_t b = 0; b < known.size(); ++b) {
-      if (known[b] == nullptr) continue;
-      for (std::size_t done = 0; done < S::size; done += mail_floats / 2) {
-        std::size_t const now = std::min(mail_floats / 2, S::size - done);
-        auto* const mail = reinterpret_cast<float*>(device_.mail());
-        device_.write(mail, known[b] + offset + done, now);
-        device_.write(mail + now, known[b] + offset + S::size + done, now);
-        narrow_kernel<<<blocks_for(now, block), block, 0, stream()>>>(s, b * S::size + done, now, mail);
-        check_launch("narrow");
-      }
-    }
+    narrow_head(device_, state.stage[S::number], known, offset);
   }
 
   /// All bounds of the head of stage S, for the first box.
@@ -297,7 +292,6 @@ class steps : public host<Member> {
   // Dense stages up to this size are relaxed and multiplied in one kernel. The choice must not depend on the number of
   // rows: sums of constants would.
   static constexpr std::size_t most_fused = 512;
-  static constexpr std::size_t mail_floats = device::mail_bytes / sizeof(float);
 
   /// Waits for the numbers of live columns of the stages that were relaxed since the last call, and of candidates.
   std::size_t settle() const {
@@ -311,8 +305,8 @@ class steps : public host<Member> {
   template <class S>
   std::size_t list(network_state<Net>& state, bool all, bool generous) const {
     candidates_kernel<S><<<1, list_threads, 0, stream()>>>(weights_.view(), state.stage[S::number], state.batch, all,
-                                                          generous, state.candidates,
-                                                          device_.counter(stage_count<Net>));
+                                                           generous, state.candidates,
+                                                           device_.counter(stage_count<Net>));
     check_launch("candidates");
     return settle();
   }
@@ -329,16 +323,26 @@ class steps : public host<Member> {
       linear_seed_kernel<R::outward><<<static_cast<unsigned>(rows.count), block, 0, stream()>>>(
           dense<S>(), y, neurons, rows, how, error, *x[0], out[0]);
     } else {
-      start_kernel<R::outward>
-          <<<blocks_for(rows.count, block), block, 0, stream()>>>(y, neurons, rows, how, error);
+      start_kernel<R::outward><<<blocks_for(rows.count, block), block, 0, stream()>>>(y, neurons, rows, how, error);
+      if constexpr (HeadOf<typename S::head, conv_head>) {
+        if (rows.start == S::number && are_patches<stage<Net, S::template input<0>>>(rows)) {
+          return patch_seed(stream(), filters<S>(), patches<Net>[rows.start][S::template input<0>], rows, out[0]);
+        }
+      }
       for (std::size_t i = 0; i < x.size(); ++i) device_.clear(out[i], rows.count * x[i]->live_count);
       if constexpr (HeadOf<typename S::head, conv_head>) conv_seed(stream(), filters<S>(), rows, *x[0], out[0]);
       if constexpr (HeadOf<typename S::head, sparse_head>) {
-        sparse_seed_kernel<S><<<blocks_for(rows.count, block), block, 0, stream()>>>(rows, by_value<S>(x),
-                                                                                     by_value<S>(out));
+        sparse_seed_kernel<S>
+            <<<blocks_for(rows.count, block), block, 0, stream()>>>(rows, by_value<S>(x), by_value<S>(out));
       }
     }
     check_launch("seed");
+  }
+
+  /// Whether the coefficients of stage S are patches.
+  template <class S>
+  [[nodiscard]] static bool are_patches(row_block const& rows) {
+    return rows.start != row_block::anywhere && patches<Net>[rows.start][S::number].kept;
   }
 
   template <class S>
@@ -354,6 +358,26 @@ class steps : public host<Member> {
     return {weights_.view().template tensor<S::info.head, 0>(), bias<S>(), S::size, S::template operand<0>.size(),
             rounded<S>()};
   }
+  /// Whether products of stage S run on tensor cores. The choice must not depend on the number of rows either.
+  template <class S>
+  static constexpr bool on_tensor_cores = P::tensor&& HeadOf<typename S::head, linear_head>&& S::size > most_fused;
+
+  template <class S>
+  [[nodiscard]] product_cost cost() const {
+    return {rounds::template roundings<S>(), HeadOf<typename S::head, linear_head>, on_tensor_cores<S>, rounded<S>()};
+  }
+
+  /// C (+)= A B at the precision of stage S.
+  template <class S, bool Transposed>
+  void multiply_rows(float const* a, std::size_t rows, std::size_t terms, gathered<Transposed> const& b,
+                     std::size_t columns, float* c, std::size_t c_stride, bool overwrite) const {
+    if constexpr (on_tensor_cores<S>) {
+      tensor_product(stream(), device_.processors(), a, rows, terms, b, columns, c, c_stride, overwrite);
+    } else {
+      product(stream(), device_.processors(), a, rows, terms, b, columns, c, c_stride, overwrite);
+    }
+  }
+
   /// Live rows and columns of W.
   template <class S, bool Transposed>
   [[nodiscard]] gathered<Transposed> live_weights(stage_state const& y, stage_state const& x) const {
@@ -362,8 +386,12 @@ class steps : public host<Member> {
   }
   template <class S>
   [[nodiscard]] conv_weights filters() const {
-    return {weights_.view().template tensor<S::info.head, 0>(), bias<S>(), S::head::filter, S::template operand<0>,
-            S::shape, rounded<S>()};
+    return {weights_.view().template tensor<S::info.head, 0>(),
+            bias<S>(),
+            S::head::filter,
+            S::template operand<0>,
+            S::shape,
+            rounded<S>()};
   }
 
   device_weights<Net> weights_;

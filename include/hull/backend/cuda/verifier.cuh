@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// The verifier of a network with bounds on the GPU, one rank.
+#pragma once
+
+#include <cstddef>
+#include <string>
+
+#include <hull/backend/cpu/divided_machine.hpp>
+#include <hull/backend/cuda/machine.cuh>
+#include <hull/search/verifier.hpp>
+#include <hull/shard/home.hpp>
+
+namespace hull::cuda {
+
+/// The GPU with its host beside it, for on<> (shard/on.hpp): bounds are computed on the GPU; attack and branch and
+/// bound, which read coefficients, on the host.
+struct with_host final {
+  template <Network Net, class R, class Member>
+  using machine = cuda::machine<Net, R, Member>;
+  template <Network Net, class R, class Member>
+  using search_machine = cpu::backend::machine<Net, R, Member>;
+
+  /// Of the current device.
+  [[nodiscard]] static std::string device_name() {
+    int number = 0;
+    cudaDeviceProp facts{};
+    check(cudaGetDevice(&number), "current device");
+    check(cudaGetDeviceProperties(&facts, number), "name of the device");
+    return facts.name;
+  }
+
+  /// What the driver has given out of the current device's memory, to whomever; 0 without a device.
+  [[nodiscard]] static std::size_t driver_bytes() {
+    std::size_t free = 0, total = 0;
+    if (cudaMemGetInfo(&free, &total) == cudaSuccess) return total - free;
+    cudaGetLastError();  // else the next check would find it again; a machine says what is wrong with the device
+    return 0;
+  }
+};
+
+/// Construct it with a parameter_source (search/engine.hpp).
+template <Network Net, class R = Outward>
+using verifier = hull::verifier<Net, home<Net, on<with_host>, R>>;
+
+}  // namespace hull::cuda
