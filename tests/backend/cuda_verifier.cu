@@ -63,7 +63,7 @@ TEST_CASE("verdicts of the GPU and of the CPU") {
       CHECK(ours.planned_bytes == ours.peak_bytes);
       REQUIRE(ours.margins.size() == theirs.margins.size());
       for (std::size_t r = 0; r < ours.margins.size(); ++r) {
-        if (method == bound_method::automatic) continue;  // where each stops depends on its last bits
+        if (method == bound_method::automatic) continue;         // where each stops depends on its last bits
         bool const same = ours.margins[r] == theirs.margins[r];  // both may be -infinity
         CHECK((same || ours.margins[r] == doctest::Approx(theirs.margins[r]).epsilon(1e-3)));
       }

@@ -60,7 +60,8 @@ struct question final {
     box_type const* view = &box;
     all.run({&view, 1}, method, {.steps = 6});
     answer found;
-    for (auto const& s : all.state().stage) {
+    auto const& seen = machine.on_host(all.state());
+    for (auto const& s : seen.stage) {
       found.intervals.insert(found.intervals.end(), s.lower, s.lower + s.size);
       found.intervals.insert(found.intervals.end(), s.upper, s.upper + s.size);
     }

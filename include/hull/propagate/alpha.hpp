@@ -77,7 +77,7 @@ class row_climber final {
   template <class S>
   void tighten(ascent const& how, bool all) {
     constexpr std::size_t K = S::number;
-    if (!chooses(K - 1)) return;  // CROWN has no choice either
+    if (!free_.chooses(K - 1)) return;  // CROWN has no choice either
     std::size_t const neurons = machine_->template list_gaining<S>(*state_, all);
     auto const layout = plan_coefficients<Net>(K, false, false);
     row_range const mine = machine_->share(neurons);
@@ -159,18 +159,6 @@ class row_climber final {
   using sizes = memory_of<Net, M>;
   using workspace = climbing_chunk<Net>;
 
-  /// The best parameters of a hidden row so far.
-  struct kept_row {
-    double bound = -std::numeric_limits<double>::infinity();
-    std::vector<float> alpha;
-  };
-
-  /// Whether rows that start behind stage `behind` have parameters.
-  [[nodiscard]] bool chooses(std::size_t behind) const {
-    return std::any_of(free_.stage.begin(), free_.stage.begin() + static_cast<std::ptrdiff_t>(behind) + 1,
-                       [](free_columns const& f) { return f.present; });
-  }
-
   [[nodiscard]] std::size_t columns(coefficient_plan<Net> const& layout) const {
     std::size_t sum = 0;
     for (std::size_t k = 0; k <= last; ++k) sum += layout.reached(k) ? state_->stage[k].live_count : 0;
@@ -250,11 +238,7 @@ class row_climber final {
   /// From the minimising corner forward through each row's relaxed network; parameters climb on the way.
   template <std::size_t K>
   void update(coefficient_plan<Net> const& layout, workspace& work, ascent const& how, std::size_t step) {
-    double const fade = std::pow(how.decay, static_cast<double>(step));
-    double const mean_left = 1 - std::pow(static_cast<double>(adam_step::keep_mean), static_cast<double>(step + 1));
-    double const square_left = 1 - std::pow(static_cast<double>(adam_step::keep_square), static_cast<double>(step + 1));
-    adam_step const adam{static_cast<float>(how.alpha_rate * fade / mean_left),
-                         static_cast<float>(how.beta_rate * fade / mean_left), static_cast<float>(1 / square_left)};
+    adam_step const adam = adam_at(how, step);
     std::array<bool, stage_count<Net>> wanted{};  // the stage, or one that reads it, has parameters
     for (std::size_t k = K; k > 0; --k) {
       wanted[k] = layout.reached(k) && (wanted[k] || free_.stage[k].present);
@@ -378,7 +362,7 @@ class row_climber final {
       for (std::size_t r = 0; r < work.rows.count; ++r) forms.push_back({0, tasks[work.id[r]].form});
       machine_->seed_forms(*state_, forms, work.rows, work.a);
       evaluate<last>(layout, work);
-      bool const stop = step == how.steps || (!chooses(last) && splits == 0);
+      bool const stop = step == how.steps || (!free_.chooses(last) && splits == 0);
       better.clear();
       over.clear();
       double const* const bounds = machine_->bounds(work.rows);

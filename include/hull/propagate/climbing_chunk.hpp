@@ -38,6 +38,12 @@ struct row_view final {
   }
 };
 
+/// The best parameters of a hidden row so far.
+struct kept_row final {
+  double bound = -std::numeric_limits<double>::infinity();
+  std::vector<float> alpha;
+};
+
 /// Rows of one chunk with their parameters, in the machine's memory, and how far each has come.
 template <Network Net>
 struct climbing_chunk final {

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstddef>
 
 #include <hull/core/arena.hpp>
@@ -81,6 +82,12 @@ struct free_state final {
 
   /// Number of parameters of rows that start behind stage `last`.
   [[nodiscard]] std::size_t width(std::size_t last) const { return stage[last].offset + stage[last].count; }
+
+  /// Whether rows that start behind stage `behind` have parameters.
+  [[nodiscard]] bool chooses(std::size_t behind) const {
+    return std::any_of(stage.begin(), stage.begin() + static_cast<std::ptrdiff_t>(behind) + 1,
+                       [](free_columns const& f) { return f.present; });
+  }
 
   constexpr void carve(arena& memory) {
     for_each_stage<1, stage_count<Net>>([&]<std::size_t K> {
@@ -176,5 +183,14 @@ struct adam_step final {
 
   static constexpr float keep_mean = 0.9f, keep_square = 0.999f, floor = 1e-12f;
 };
+
+/// Those of one step; the first is 0.
+[[nodiscard]] inline adam_step adam_at(ascent const& how, std::size_t step) {
+  double const fade = std::pow(how.decay, static_cast<double>(step));
+  double const mean_left = 1 - std::pow(static_cast<double>(adam_step::keep_mean), static_cast<double>(step + 1));
+  double const square_left = 1 - std::pow(static_cast<double>(adam_step::keep_square), static_cast<double>(step + 1));
+  return {static_cast<float>(how.alpha_rate * fade / mean_left), static_cast<float>(how.beta_rate * fade / mean_left),
+          static_cast<float>(1 / square_left)};
+}
 
 }  // namespace hull

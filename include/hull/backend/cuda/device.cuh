@@ -35,6 +35,15 @@ inline constexpr unsigned warp = 32;
   return static_cast<unsigned>(std::max<std::size_t>(1, (count + size - 1) / size));
 }
 
+/// Lets a kernel take this much dynamic shared memory; once for each kernel. Throws hull::error where the device has
+/// less.
+template <class Kernel>
+bool allow_shared(Kernel* kernel, std::size_t bytes) {
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
+        "shared memory of a block");
+  return true;
+}
+
 /// Frees memory of the device.
 struct device_free final {
   void operator()(void* block) const { cudaFree(block); }

@@ -2,6 +2,9 @@
 // One GPU as a machine for propagation: the steps of IBP and CROWN, and those of rows with parameters of their own.
 #pragma once
 
+#include <span>
+#include <type_traits>
+
 #include <hull/backend/cuda/free.cuh>
 #include <hull/backend/cuda/steps.cuh>
 
@@ -19,6 +22,9 @@ class machine : public steps<Net, R, Member, P> {
 
  public:
   using precision = P;
+
+  static_assert(std::is_same_v<typename Member::weights_type, parameters<Net>>,
+                "hull: a machine on CUDA holds all parameters of its network; take Replicated");
 
   explicit machine(Member member) : base(member) {}
 
@@ -110,9 +116,9 @@ class machine : public steps<Net, R, Member, P> {
     auto const in = targets<S>(d);
     unsigned const blocks = static_cast<unsigned>(rows.count);
     if constexpr (HeadOf<typename S::head, linear_head>) {
-      this->template multiply_rows<S>(in[0], rows.count, x[0]->live_count,
-                                      this->template live_weights<S, true>(y, *x[0]), y.live_count, head, y.live_count,
-                                      true);
+      multiply_rows<base::template on_tensor_cores<S>>(device_, in[0], rows.count, x[0]->live_count,
+                                                       this->template live_weights<S, true>(y, *x[0]), y.live_count,
+                                                       head, y.live_count, true);
     }
     if constexpr (HeadOf<typename S::head, conv_head>) {
       conv_points(stream(), this->template filters<S>(), rows.count, *x[0], in[0], y, head, scratch);

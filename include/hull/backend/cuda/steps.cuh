@@ -13,9 +13,9 @@
 #include <hull/backend/cuda/forms.cuh>
 #include <hull/backend/cuda/forward.cuh>
 #include <hull/backend/cuda/host.cuh>
+#include <hull/backend/cuda/multiply.cuh>
 #include <hull/backend/cuda/patch_steps.cuh>
 #include <hull/backend/cuda/precision.cuh>
-#include <hull/backend/cuda/product.cuh>
 #include <hull/backend/cuda/relax.cuh>
 #include <hull/backend/cuda/rows.cuh>
 #include <hull/backend/cuda/sparse.cuh>
@@ -198,8 +198,9 @@ class steps : public host<Member> {
     auto const x = sources<S>(state);
     auto const out = targets<S>(a);
     if constexpr (HeadOf<typename S::head, linear_head>) {
-      multiply_rows<S>(a[S::number], rows.count, y.live_count, live_weights<S, false>(y, *x[0]), x[0]->live_count,
-                       out[0], x[0]->live_count, overwrite[0]);
+      multiply_rows<on_tensor_cores<S>>(device_, a[S::number], rows.count, y.live_count,
+                                        live_weights<S, false>(y, *x[0]), x[0]->live_count, out[0], x[0]->live_count,
+                                        overwrite[0]);
     } else {
       for (std::size_t i = 0; i < x.size(); ++i) {
         if (overwrite[i]) device_.clear(out[i], rows.count * x[i]->live_count);
@@ -365,17 +366,6 @@ class steps : public host<Member> {
   template <class S>
   [[nodiscard]] product_cost cost() const {
     return {rounds::template roundings<S>(), HeadOf<typename S::head, linear_head>, on_tensor_cores<S>, rounded<S>()};
-  }
-
-  /// C (+)= A B at the precision of stage S.
-  template <class S, bool Transposed>
-  void multiply_rows(float const* a, std::size_t rows, std::size_t terms, gathered<Transposed> const& b,
-                     std::size_t columns, float* c, std::size_t c_stride, bool overwrite) const {
-    if constexpr (on_tensor_cores<S>) {
-      tensor_product(stream(), device_.processors(), a, rows, terms, b, columns, c, c_stride, overwrite);
-    } else {
-      product(stream(), device_.processors(), a, rows, terms, b, columns, c, c_stride, overwrite);
-    }
   }
 
   /// Live rows and columns of W.
