@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // One rank of several processes; mpirun starts it. Not a doctest program: every rank says what it has to say itself.
-//   ranks equal      bounds of both policies equal those of one rank to the bit; TensorParallel's are near and sound
+//   ranks equal      bounds and searches of both policies equal those of one rank to the bit; TensorParallel's bounds
+//                    are near and sound
 //   ranks loop       collectives for ever, until another rank is gone
 #include <cmath>
 #include <cstdio>
@@ -8,7 +9,7 @@
 
 #include <hull/shard/mpi.hpp>
 
-#include "../shard/ranks.hpp"
+#include "../shard/search.hpp"
 
 using namespace hull;
 using namespace hull::reference;
@@ -66,6 +67,28 @@ void check_net(std::size_t seed, Mpi& ranks) {
   }
 }
 
+/// Branch and bound: the domains that one rank visits, and what it says.
+template <Sharding S>
+void check_search(parameter_map const& p, specification const& spec, told const& expected, Mpi& ranks) {
+  verifier<deep, home<deep, on<cpu::backend, S, Mpi>, Outward>> engine(p, ranks);
+  auto const found = ask(engine, p, spec);
+  check(found == expected,
+        std::string(S::name) + ": another search, " + std::to_string(found.domains) + " domains, one rank visits " +
+            std::to_string(expected.domains),
+        ranks);
+}
+
+void check_searches(Mpi& ranks) {
+  auto const p = random_parameters<deep>(51, 1.3);
+  for (double const share : {0.05, 0.2}) {
+    auto const spec = near_edge(p, share);
+    cpu::verifier<deep> alone(p);
+    auto const expected = ask(alone, p, spec);
+    check_search<Replicated>(p, spec, expected, ranks);
+    check_search<FullySharded>(p, spec, expected, ranks);
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -77,5 +100,6 @@ int main(int argc, char** argv) {
   check_net<wide>(31, ranks);
   check_net<planes>(32, ranks);
   check_net<residual>(33, ranks);
+  check_searches(ranks);
   return failures == 0 ? 0 : 1;
 }
