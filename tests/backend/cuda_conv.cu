@@ -16,7 +16,10 @@
 #include <hull/propagate/rounding_error.hpp>
 #include <hull/scalar/rounding.hpp>
 
+#include "support/uploaded.cuh"
+
 using namespace hull;
+using hull::reference::uploaded;
 namespace gpu = hull::cuda;  // libcu++ has a namespace cuda, too
 
 namespace {
@@ -28,30 +31,6 @@ bool no_device() {
   MESSAGE("no CUDA device: skipped");
   return true;
 }
-
-/// A copy on the device of numbers of the host.
-template <class T>
-class uploaded final {
- public:
-  explicit uploaded(std::vector<T> const& from) : count_(from.size()), block_(gpu::allocate<T>(from.size())) {
-    if (count_ > 0) {
-      gpu::check(cudaMemcpy(block_.get(), from.data(), count_ * sizeof(T), cudaMemcpyHostToDevice), "upload");
-    }
-  }
-  [[nodiscard]] T* get() const { return block_.get(); }
-  [[nodiscard]] std::vector<T> read() const {
-    std::vector<T> to(count_);
-    gpu::check(cudaDeviceSynchronize(), "a kernel");
-    if (count_ > 0) {
-      gpu::check(cudaMemcpy(to.data(), block_.get(), count_ * sizeof(T), cudaMemcpyDeviceToHost), "download");
-    }
-    return to;
-  }
-
- private:
-  std::size_t count_;
-  gpu::device_block<T> block_;
-};
 
 struct shape final {
   std::string name;

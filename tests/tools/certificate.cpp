@@ -1,14 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // verify --certificate and check, as a user runs them.
 #include <algorithm>
-#include <array>
-#include <cstdio>
 #include <doctest/doctest.h>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <string>
-#include <sys/wait.h>
 #include <unistd.h>
 #include <vector>
 
@@ -16,29 +13,15 @@
 #include <hull/io/file.hpp>
 #include <hull/io/onnx.hpp>
 
+#include "run.hpp"
+
 namespace {
 
 namespace fs = std::filesystem;
+using hull::reference::run;
 
 fs::path const digits = fs::path(HULL_SOURCE_DIR) / "examples" / "digits";
 fs::path const scratch = fs::temp_directory_path() / ("hull_certificate_test_" + std::to_string(getpid()));
-
-struct outcome {
-  int status = -1;
-  std::string text;  // stdout and stderr together
-};
-
-outcome run(std::string const& arguments) {
-  std::string const command = "'" HULL_CLI "' " + arguments + " 2>&1";
-  outcome result;
-  FILE* const pipe = popen(command.c_str(), "r");
-  REQUIRE(pipe != nullptr);
-  std::array<char, 4096> chunk;
-  for (std::size_t got; (got = fread(chunk.data(), 1, chunk.size(), pipe)) > 0;) result.text.append(chunk.data(), got);
-  int const status = pclose(pipe);
-  result.status = WIFEXITED(status) ? WEXITSTATUS(status) : 128;
-  return result;
-}
 
 /// One line of expected.csv.
 struct instance {

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // The command line tool as a user sees it: first line, exit status, one clear line on bad input.
-#include <array>
-#include <cstdio>
 #include <cstdlib>
 #include <doctest/doctest.h>
 #include <filesystem>
@@ -10,7 +8,6 @@
 #include <sstream>
 #include <string>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <hull/io/counterexample.hpp>
@@ -18,29 +15,15 @@
 #include <hull/io/onnx.hpp>
 #include <hull/io/vnnlib.hpp>
 
+#include "run.hpp"
+
 namespace {
 
 namespace fs = std::filesystem;
+using hull::reference::run;
 
 fs::path const digits = fs::path(HULL_SOURCE_DIR) / "examples" / "digits";
 fs::path const scratch = fs::temp_directory_path() / ("hull_cli_test_" + std::to_string(getpid()));
-
-struct outcome {
-  int status = -1;
-  std::string text;  // stdout and stderr together
-};
-
-outcome run(std::string const& arguments, std::string const& environment = "") {
-  std::string const command = environment + " '" HULL_CLI "' " + arguments + " 2>&1";
-  outcome result;
-  FILE* const pipe = popen(command.c_str(), "r");
-  REQUIRE(pipe != nullptr);
-  std::array<char, 4096> chunk;
-  for (std::size_t got; (got = fread(chunk.data(), 1, chunk.size(), pipe)) > 0;) result.text.append(chunk.data(), got);
-  int const status = pclose(pipe);
-  result.status = WIFEXITED(status) ? WEXITSTATUS(status) : 128;
-  return result;
-}
 
 std::string read(fs::path const& path) {
   std::ifstream file(path, std::ios::binary);

@@ -1,39 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 // --device cuda where something is missing: status 3 and one line that names it.
 #include <algorithm>
-#include <array>
-#include <cstdio>
 #include <cstdlib>
 #include <doctest/doctest.h>
 #include <filesystem>
 #include <string>
-#include <sys/wait.h>
 #include <unistd.h>
+
+#include "run.hpp"
 
 namespace {
 
 namespace fs = std::filesystem;
+using hull::reference::run;
 
 std::string const digits = HULL_SOURCE_DIR "/examples/digits/";
 std::string const mlp = digits + "mlp.onnx";
 std::string const both = mlp + " " + digits + "properties/mlp_600_0.04.vnnlib";
-
-struct outcome final {
-  int status = -1;
-  std::string text;  // stdout and stderr together
-};
-
-outcome run(std::string const& arguments, std::string const& environment = "") {
-  std::string const command = environment + " '" HULL_CLI "' " + arguments + " 2>&1";
-  outcome result;
-  FILE* const pipe = popen(command.c_str(), "r");
-  REQUIRE(pipe != nullptr);
-  std::array<char, 4096> chunk;
-  for (std::size_t got; (got = fread(chunk.data(), 1, chunk.size(), pipe)) > 0;) result.text.append(chunk.data(), got);
-  int const status = pclose(pipe);
-  result.status = WIFEXITED(status) ? WEXITSTATUS(status) : 128;
-  return result;
-}
 
 /// Ends with this status and one line that has `what`.
 void fails(int status, std::string const& arguments, std::string const& what, std::string const& environment = "") {

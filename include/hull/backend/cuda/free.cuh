@@ -90,6 +90,16 @@ void find_free(cudaStream_t stream, weights_view<typename S::net> weights, stage
   check_launch("find_free");
 }
 
+/// Calls body(q, f) for the splits of row r in this stage; the threads of a block divide them.
+template <class Body>
+__device__ void for_splits(free_rows const& p, free_columns const& f, std::size_t r, Body&& body) {
+  if (p.splits == 0) return;
+  for (std::size_t q = r * p.splits + threadIdx.x; q < r * p.splits + p.split_count[r]; q += row_threads) {
+    std::size_t const parameter = p.split_parameter[q];
+    if (parameter >= f.offset && parameter < f.offset + f.count) body(q, parameter - f.offset);
+  }
+}
+
 /// From the output (`a`, kept) to the head (`moved`), both [r, live], with the rows' own lines.
 template <bool Outward>
 __global__ void __launch_bounds__(row_threads)
@@ -98,14 +108,7 @@ __global__ void __launch_bounds__(row_threads)
   float* const row = a + r * live;
   float* const out = moved + r * live;
   float const* const alpha = p.alpha + r * p.width + f.offset;
-  auto const for_splits = [&](auto&& body) {
-    for (std::size_t q = r * p.splits + threadIdx.x; q < r * p.splits + (p.splits == 0 ? 0 : p.split_count[r]);
-         q += row_threads) {
-      std::size_t const parameter = p.split_parameter[q];
-      if (parameter >= f.offset && parameter < f.offset + f.count) body(q, parameter - f.offset);
-    }
-  };
-  for_splits([&](std::size_t q, std::size_t i) {  // their lines depend on the split alone
+  for_splits(p, f, r, [&](std::size_t q, std::size_t i) {  // their lines depend on the split alone
     p.held[q] = row[f.column[i]];
     row[f.column[i]] = 0;
   });
@@ -128,7 +131,7 @@ __global__ void __launch_bounds__(row_threads)
     if constexpr (Outward) sums[1] += static_cast<double>(std::fabs(x)) * static_cast<double>(f.error[i]);
   }
   __syncthreads();
-  for_splits([&](std::size_t q, std::size_t i) {
+  for_splits(p, f, r, [&](std::size_t q, std::size_t i) {
     float const x = p.held[q];
     line_arrays const& lines = p.split_sign[q] > 0 ? f.above : f.below;
     auto const constraint = constraint_of(f, i, p.split_sign[q]);
@@ -161,14 +164,7 @@ static __global__ void __launch_bounds__(row_threads)
   float* const row = a + r * live;
   float* const head = d + r * live;
   std::size_t const first = r * p.width + f.offset;
-  auto const for_splits = [&](auto&& body) {
-    for (std::size_t q = r * p.splits + threadIdx.x; q < r * p.splits + (p.splits == 0 ? 0 : p.split_count[r]);
-         q += row_threads) {
-      std::size_t const parameter = p.split_parameter[q];
-      if (parameter >= f.offset && parameter < f.offset + f.count) body(q, parameter - f.offset);
-    }
-  };
-  for_splits([&](std::size_t q, std::size_t i) {
+  for_splits(p, f, r, [&](std::size_t q, std::size_t i) {
     std::size_t const c = f.column[i];
     float const x = row[c], t = head[c];
     row[c] = 0;
@@ -189,7 +185,7 @@ static __global__ void __launch_bounds__(row_threads)
           adam.alpha_rate, adam, 1.0f);
   }
   __syncthreads();
-  for_splits([&](std::size_t q, std::size_t i) { head[f.column[i]] = p.held[q]; });
+  for_splits(p, f, r, [&](std::size_t q, std::size_t i) { head[f.column[i]] = p.held[q]; });
   __syncthreads();
   for (std::size_t c = threadIdx.x; c < live; c += row_threads) {
     bool const positive = row[c] >= 0;
