@@ -163,7 +163,8 @@ class Mpi final {
   /// When a process was started, by the kernel's clock; 0 if it is no more, or waits to be buried.
   static unsigned long long started(long id) {
     std::ifstream file("/proc/" + std::to_string(id) + "/stat");
-    std::string text((std::istreambuf_iterator<char>(file)), {});
+    std::string text;
+    std::getline(file, text, '\0');  // no exception where the process ends between opening and reading
     std::size_t const name_end = text.rfind(')');
     if (name_end == std::string::npos || text.size() < name_end + 3 || text[name_end + 2] == 'Z') return 0;
     char const* at = text.c_str() + name_end + 2;
