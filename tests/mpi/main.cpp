@@ -9,6 +9,7 @@
 
 #include <hull/shard/mpi.hpp>
 
+#include "../shard/input_search.hpp"
 #include "../shard/search.hpp"
 
 using namespace hull;
@@ -89,6 +90,16 @@ void check_searches(Mpi& ranks) {
   }
 }
 
+/// The same for input splitting, of which every rank bounds a share.
+void check_input_searches(Mpi& ranks) {
+  for (auto const& asked : {input_question(0.2, false), input_question(1e-3, true)}) {
+    auto const expected = asked.ask_alone();
+    auto const found = asked.ask<FullySharded>(ranks);
+    check(found == expected, "another input search", ranks);
+    check(ranks.size() == 1 || found.bounded < found.domains, "one rank has bounded all boxes", ranks);
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -101,5 +112,6 @@ int main(int argc, char** argv) {
   check_net<planes>(32, ranks);
   check_net<residual>(33, ranks);
   check_searches(ranks);
+  check_input_searches(ranks);
   return failures == 0 ? 0 : 1;
 }

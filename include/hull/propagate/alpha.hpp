@@ -21,6 +21,7 @@
 #include <hull/propagate/free.hpp>
 #include <hull/propagate/machine.hpp>
 #include <hull/propagate/memory.hpp>
+#include <hull/propagate/parameter_numbers.hpp>
 #include <hull/propagate/state.hpp>
 #include <hull/scalar/interval.hpp>
 
@@ -59,14 +60,18 @@ class row_climber final {
       f.offset = before.offset + before.count;
     }
     f.present = machine_->any(f.count > 0, end_);
+    numbers_.note(S::number, machine_->template column_counts_of<S>(f.count), f.offset);
   }
 
   [[nodiscard]] free_state<Net> const& free() const { return free_; }
 
-  /// Parameters of a specification row.
-  [[nodiscard]] std::size_t width() const { return free_.width(last); }
+  /// How ranks call parameters.
+  [[nodiscard]] parameter_numbers<Net> const& numbers() const { return numbers_; }
 
-  /// CROWN's own parameters. Writes [width].
+  /// Room for the parameters of a specification row, the same on all ranks that work on the same rows.
+  [[nodiscard]] std::size_t width() const { return numbers_.width(free_.width(last)); }
+
+  /// CROWN's own parameters. Writes up to [width].
   void start(float* alpha) const {
     for (auto const& f : free_.stage) {
       if (f.count > 0) machine_->read(alpha + f.offset, f.start, f.count);
@@ -120,10 +125,9 @@ class row_climber final {
     for_each_stage<1, last + 1>([&]<std::size_t K> {
       free_columns const& f = free_.stage[K];
       std::vector<std::array<std::size_t, 2>> found;  // task and split
-      for (std::size_t i = 0; i < tasks.size() && f.count > 0; ++i) {
+      for (std::size_t i = 0; i < tasks.size() && f.present; ++i) {
         for (std::size_t q = 0; q < tasks[i].splits.size(); ++q) {
-          std::size_t const p = tasks[i].splits[q].parameter;
-          if (p >= f.offset && p < f.offset + f.count) found.push_back({i, q});
+          if (numbers_.belongs(tasks[i].splits[q].parameter, K, f)) found.push_back({i, q});
         }
       }
       auto const layout = plan_coefficients<Net>(K, false, false);
@@ -142,7 +146,7 @@ class row_climber final {
     std::size_t const mark = rows_->used();
     auto work = carve(layout, last, 1, task.splits.size(), true, false);
     auto const& p = work.parameters;
-    load_tasks(*machine_, work, std::span(&task, 1));
+    load_tasks(*machine_, work, std::span(&task, 1), numbers_);
     row_form const form{0, task.form};
     machine_->seed_forms(*state_, {&form, 1}, work.rows, work.a);
     evaluate<last>(layout, work);
@@ -319,31 +323,40 @@ class row_climber final {
     auto work = carve(layout, K - 1, those.size(), splits, false, false);
     start(work, K - 1);
     host_rows all(those.size(), work.parameters);
-    std::vector<float> slope(those.size()), shift(those.size());
+    std::vector<double> scale(those.size()), rest(those.size());  // of a divided stage, from the rank of the neuron
     for (std::size_t r = 0; r < those.size(); ++r) {
       auto const [task, q] = those[r];
       split const& one = tasks[task].splits[q];
-      std::size_t const at = one.parameter - f.offset;
+      all.set_splits(r, tasks[task].splits, numbers_, nullptr, 0);
+      work.rows.box[r] = work.rows.index[r] = 0;
+      work.rows.sign[r] = 0;
+      index_t const p = numbers_.here(one.parameter);
+      if (p == parameter_numbers<Net>::foreign) continue;
+      std::size_t const at = p - f.offset;
       bool const above = one.sign > 0;  // then -z <= 0
-      slope[r] = above ? -f.kink.upper_slope[at] : f.kink.lower_slope[at];
-      shift[r] = above ? -f.kink.upper_shift[at] : f.kink.lower_shift[at];
-      work.rows.box[r] = 0;
+      float const slope = above ? -f.kink.upper_slope[at] : f.kink.lower_slope[at];
+      float const shift = above ? -f.kink.upper_shift[at] : f.kink.lower_shift[at];
       work.rows.index[r] = s.live[f.column[at]];
-      work.rows.sign[r] = slope[r] > 0 ? 1.0f : -1.0f;
-      all.set_splits(r, tasks[task].splits, nullptr, 0);
+      work.rows.sign[r] = slope > 0 ? 1.0f : -1.0f;
+      scale[r] = std::fabs(slope);
+      if (scale[r] > 0) rest[r] = shift / scale[r] - work.rows.sign[r] * s.origin[work.rows.index[r]];
+    }
+    if (numbers_.divides(K)) {
+      machine_->add_parts(scale.data(), scale.size());
+      machine_->add_parts(rest.data(), rest.size());
     }
     all.send(*machine_, work.parameters);
     machine_->template seed_neurons<S>(*state_, work.rows, work.a);
     evaluate<K - 1>(layout, work);
     auto const& input = state_->stage[0];
     for (std::size_t r = 0; r < those.size(); ++r) {
-      double const scale = std::fabs(slope[r]);
-      if (!(scale > 0)) continue;
+      if (!(scale[r] > 0)) continue;
       row_view<Net> const view{state_, &free_, &work.a, r};
-      double rest = work.rows.bound[r] - work.rows.sign[r] * s.origin[work.rows.index[r]] + shift[r] / scale;
+      double constant = work.rows.bound[r] + rest[r];
       float const* const a = view.coefficients(0);
-      for (std::size_t c = 0; c < input.live_count; ++c) rest += static_cast<double>(std::fabs(a[c])) * input.reach[c];
-      use(those[r][0], those[r][1], view, rest, scale);
+      for (std::size_t c = 0; c < input.live_count; ++c)
+        constant += static_cast<double>(std::fabs(a[c])) * input.reach[c];
+      use(those[r][0], those[r][1], view, constant, scale[r]);
     }
     rows_->release(mark);
   }
@@ -354,7 +367,7 @@ class row_climber final {
     std::size_t const mark = rows_->used();
     bool const climbs = how.steps > 0;
     auto work = carve(layout, last, tasks.size(), splits, climbs, climbs);
-    load_tasks(*machine_, work, std::span<form_task const>(tasks));
+    load_tasks(*machine_, work, std::span<form_task const>(tasks), numbers_);
     std::vector<row_form> forms;
     std::vector<index_t> better, over;
     for (std::size_t step = 0; machine_->any(work.rows.count > 0, end_); ++step) {
@@ -391,6 +404,7 @@ class row_climber final {
   M* machine_;
   network_state<Net>* state_;
   free_state<Net> free_;
+  parameter_numbers<Net> numbers_;
   arena* rows_;
   row_witness witness_;
   deadline end_;

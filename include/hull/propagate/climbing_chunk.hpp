@@ -10,6 +10,7 @@
 
 #include <hull/propagate/free.hpp>
 #include <hull/propagate/machine.hpp>
+#include <hull/propagate/parameter_numbers.hpp>
 #include <hull/propagate/state.hpp>
 
 namespace hull {
@@ -17,7 +18,7 @@ namespace hull {
 /// A specification row to be bounded in a domain: in goes where to start, out comes the best that was found.
 struct form_task final {
   linear_constraint const* form = nullptr;
-  std::span<split const> splits{};
+  std::span<split const> splits{};                        // by the numbers that all ranks share
   float* alpha = nullptr;                                 // [width] in [0, 1]
   float* beta = nullptr;                                  // [splits] >= 0, or unset_beta
   double goal = std::numeric_limits<double>::infinity();  // the row ends when its bound is greater
@@ -101,10 +102,13 @@ struct host_rows final {
     alpha.reserve(rows * width);
   }
 
-  void set_splits(std::size_t r, std::span<split const> those, float const* multipliers, float otherwise) {
+  /// A split of another rank's neuron changes nothing here.
+  template <Network Net>
+  void set_splits(std::size_t r, std::span<split const> those, parameter_numbers<Net> const& numbers,
+                  float const* multipliers, float otherwise) {
     split_count[r] = static_cast<index_t>(those.size());
     for (std::size_t q = 0; q < those.size(); ++q) {
-      split_parameter[r * splits + q] = those[q].parameter;
+      split_parameter[r * splits + q] = numbers.here(those[q].parameter);
       split_sign[r * splits + q] = those[q].sign;
       beta[r * splits + q] = multipliers == nullptr ? otherwise : multipliers[q];
     }
@@ -123,11 +127,12 @@ struct host_rows final {
 
 /// Parameters and splits of tasks, to the rows of a chunk.
 template <class M, Network Net>
-void load_tasks(M& machine, climbing_chunk<Net> const& work, std::span<form_task const> tasks) {
+void load_tasks(M& machine, climbing_chunk<Net> const& work, std::span<form_task const> tasks,
+                parameter_numbers<Net> const& numbers) {
   host_rows all(tasks.size(), work.parameters);
   for (std::size_t r = 0; r < tasks.size(); ++r) {
     all.alpha.insert(all.alpha.end(), tasks[r].alpha, tasks[r].alpha + all.width);
-    all.set_splits(r, tasks[r].splits, tasks[r].beta, unset_beta);
+    all.set_splits(r, tasks[r].splits, numbers, tasks[r].beta, unset_beta);
   }
   all.send(machine, work.parameters);
 }

@@ -48,6 +48,7 @@ concept Machine = Network<Net> &&
   machine.poll(end);                                  // the same where ranks may differ: alone, or not at all
   machine.gather(bounds, n);                          // n numbers, of which each rank has computed its share
   machine.add_ranks(bounds, n);                       // sums over the ranks that divide rows
+  machine.add_parts(bounds, n);                       // sums over those that divide neurons, and so have the same rows
 };
 
 }  // namespace hull

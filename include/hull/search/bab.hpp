@@ -214,14 +214,16 @@ class branch_and_bound final {
       std::size_t const d = part.open[t], first = asked_->first_row[d], count = asked_->first_row[d + 1] - first;
       std::vector<float> alphas(count * width);
       std::vector<form_task> tasks(count);
-      std::vector<candidate_list> found(count);
+      std::vector<scored_candidates> noted(count);
       for (std::size_t i = 0; i < count; ++i) {
         auto const& form = *asked_->rows[first + i].form;
         tasks[i] = {&form, {}, alphas.data() + i * width, nullptr, bounder_.goal(form)};
         std::copy(start.begin(), start.end(), tasks[i].alpha);
       }
-      all_.climber().climb(tasks, how_.root,
-                           [&](std::size_t i, row_view<Net> const& view) { bounder_.note(view, {}, found[i]); });
+      all_.climber().climb(tasks, how_.root, [&](std::size_t i, row_view<Net> const& view) {
+        noted[i] = bounder_.finder().note(view, {});
+      });
+      auto const found = bounder_.finder().agree(noted);
       bool refuted = false;
       std::vector<std::size_t> order(count);
       for (std::size_t i = 0; i < count; ++i) {
@@ -261,7 +263,7 @@ class branch_and_bound final {
       std::copy(roots[t].alpha.begin(), roots[t].alpha.end(), alpha.begin());
       index_t const slot =
           queue.store().add(split_tree::root, static_cast<index_t>(t), 0, 0, bound, roots[t].candidate);
-      queue.push(slot, alpha, {}, t % machine_->parts() == machine_->rank());
+      queue.push(slot, alpha, {}, t % machine_->ranks() == machine_->rank());
     }
   }
 

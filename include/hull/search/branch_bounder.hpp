@@ -16,22 +16,13 @@
 #include <hull/propagate/propagation.hpp>
 #include <hull/search/attack.hpp>
 #include <hull/search/branch_recorder.hpp>
+#include <hull/search/candidates.hpp>
 #include <hull/search/frontier.hpp>
 #include <hull/search/multipliers.hpp>
 #include <hull/search/problem.hpp>
-#include <hull/search/split.hpp>
 #include <hull/search/stopwatch.hpp>
 
 namespace hull {
-
-/// Neurons that might be split next, `none` behind the last.
-using candidate_list = std::array<index_t, domain_store::candidates>;
-
-[[nodiscard]] inline candidate_list no_candidates() {
-  candidate_list list;
-  list.fill(domain_store::none);
-  return list;
-}
 
 struct domain_request final {
   index_t from;  // slot that gives target, bounds and parameters to start with
@@ -54,11 +45,18 @@ template <Network Net, class M>
 class branch_bounder final {
  public:
   branch_bounder(M& machine, propagation<Net, M>& all, problem const& asked, branch_recorder<Net>& proof)
-      : machine_(&machine), climber_(&all.climber()), state_(&all.state()), asked_(&asked), proof_(&proof) {}
+      : machine_(&machine),
+        climber_(&all.climber()),
+        state_(&all.state()),
+        asked_(&asked),
+        proof_(&proof),
+        finder_(machine, all.climber()) {}
+
+  [[nodiscard]] candidate_finder<Net, M> const& finder() const { return finder_; }
 
   /// Brings what is kept of these domains to all ranks.
   void bring(frontier& queue, std::span<index_t const> slots) const {
-    if (machine_->parts() == 1) return;
+    if (machine_->ranks() == 1) return;
     auto numbers = queue.store().kept(slots);
     machine_->add_ranks(numbers.data(), numbers.size());
     queue.store().lend(slots, numbers);
@@ -80,12 +78,6 @@ class branch_bounder final {
   /// A row may end as soon as its constraint is refuted.
   [[nodiscard]] static double goal(linear_constraint const& form) {
     return form.strict ? -std::numeric_limits<double>::denorm_min() : 0.0;
-  }
-
-  /// Candidates of a row.
-  static void note(row_view<Net> const& view, std::span<split const> splits, candidate_list& found) {
-    found = no_candidates();
-    static_cast<void>(find_candidates<domain_store::candidates / 2, Net>(view, splits, found));
   }
 
   /// Optimises all tracks of the domains, which ranks divide; `use(number, bounded_domain&)` sees each. Minimisers of
@@ -110,11 +102,13 @@ class branch_bounder final {
     load(queue, {&request, 1}, work);
     auto const& splits = work.domains[0].splits;
     candidate_list more = no_candidates();
+    auto const splits_left = [&](row_view<Net> const& view) {
+      if (more[0] == domain_store::none) finder_.note_any(view, splits, more);
+    };
     if (detail::stopwatch const watch(seconds_);
         domain_program::bytes(state_->stage[0].live_count, splits.size()) <= budget) {
-      domain_program const program(*climber_, work.tasks.front(), [&](row_view<Net> const& view) {
-        if (more[0] == domain_store::none) note_any(view, splits, more);
-      });
+      domain_program const program(*climber_, work.tasks.front(), splits_left);
+      more = finder_.join(more);
       for (std::size_t t = 0; t < work.tasks.size(); ++t) {
         auto const best = program.propose(*climber_, work.tasks[t]);
         if (!best.empty()) corners_.push_back(point(rows_[queue.store().target[request.from]][t], best));
@@ -245,7 +239,7 @@ class branch_bounder final {
   void exchange(batch& work, row_range mine, std::vector<candidate_list>& found, std::vector<attack_point>& points,
                 std::size_t most) {
     constexpr std::size_t each = 1 + std::tuple_size_v<candidate_list>;
-    std::size_t const inputs = box_->size(), one = 1 + inputs, ranks = machine_->parts();
+    std::size_t const inputs = box_->size(), one = 1 + inputs, ranks = machine_->ranks();
     std::vector<double> numbers(each * work.tasks.size() + ranks * most * one, 0.0);
     double* const shared = numbers.data() + each * work.tasks.size();
     for (std::size_t i = mine.first; i < mine.last; ++i) {
@@ -276,7 +270,7 @@ class branch_bounder final {
              bool divided, batch& work) {
     auto& store = queue.store();
     auto& tasks = work.tasks;
-    divided = divided && machine_->parts() > 1;
+    divided = divided && machine_->ranks() > 1;
     row_range const mine = divided ? machine_->share(requests.size()) : row_range{0, requests.size()};
     auto const task_of = [&](std::size_t request) {  // the first one
       auto const at = std::find_if(work.of.begin(), work.of.end(), [&](auto const& one) { return one[0] >= request; });
@@ -286,19 +280,20 @@ class branch_bounder final {
     std::size_t const wanted = corners - std::min(corners, corners_.size());
     std::size_t const room = divided ? machine_->most(wanted) : wanted;
     std::vector<attack_point> points;
-    std::vector<candidate_list> found(tasks.size(), no_candidates());
+    std::vector<scored_candidates> noted(tasks.size());
     climb_some(tasks, own, how, [&](std::size_t number, row_view<Net> const& view) {
       if (refutes(tasks[number].bound, *tasks[number].form)) return;
-      note(view, tasks[number].splits, found[number]);
+      noted[number] = finder_.note(view, tasks[number].splits);
       auto const [request, track] = work.of[number];
       if (points.size() < room) points.push_back(corner(view, rows_[store.target[requests[request].from]][track]));
     });
+    auto found = finder_.agree(noted);
     if (divided) exchange(work, own, found, points, room);
     std::move(points.begin(), points.end(), std::back_inserter(corners_));
     for (std::size_t i = 0; i < requests.size(); ++i) {
       // where all ranks have climbed, one of them keeps where the rows of the domain shall start
       work.domains[i].here =
-          divided ? i >= mine.first && i < mine.last : requests[i].node % machine_->parts() == machine_->rank();
+          divided ? i >= mine.first && i < mine.last : requests[i].node % machine_->ranks() == machine_->rank();
     }
     for (std::size_t number = 0; number < tasks.size(); ++number) {
       auto const [i, track] = work.of[number];
@@ -314,22 +309,6 @@ class branch_bounder final {
       if (track == 0 || one.bound[track] > one.bound[one.critical]) {
         one.critical = track;
         one.candidate = found[number];
-      }
-    }
-  }
-
-  /// Any neurons that are not split yet and that the row depends on.
-  static void note_any(row_view<Net> const& view, std::span<split const> splits, candidate_list& found) {
-    std::size_t count = 0;
-    for (std::size_t k = 1; k < stage_count<Net>; ++k) {
-      // a row that starts at a neuron ends before later stages, whose buffers it does not have
-      float const* const a = view.coefficients(k);
-      free_columns const& f = view.free->stage[k];
-      for (std::size_t i = 0; a != nullptr && i < f.count && count < found.size(); ++i) {
-        auto const p = static_cast<index_t>(f.offset + i);
-        if (a[f.column[i]] == 0) continue;
-        if (std::none_of(splits.begin(), splits.end(), [&](split const& s) { return s.parameter == p; }))
-          found[count++] = p;
       }
     }
   }
@@ -364,6 +343,7 @@ class branch_bounder final {
   network_state<Net> const* state_;
   problem const* asked_;
   branch_recorder<Net>* proof_;
+  candidate_finder<Net, M> finder_;
 
   box_view box_ = nullptr;
   std::vector<float> root_alpha_;               // CROWN's parameters

@@ -7,7 +7,6 @@
 #include <chrono>
 #include <cstddef>
 #include <limits>
-#include <memory>
 #include <optional>
 #include <span>
 #include <vector>
@@ -16,18 +15,19 @@
 #include <hull/net/parameters.hpp>
 #include <hull/search/attack.hpp>
 #include <hull/search/certificate.hpp>
-#include <hull/search/input_worker.hpp>
+#include <hull/search/input_bounder.hpp>
 #include <hull/search/problem.hpp>
 #include <hull/search/stopwatch.hpp>
 #include <hull/search/verdict.hpp>
 
 namespace hull {
 
-/// One search. `M` is a Machine with M::workers() and M::side_by_side(); `A` is the same with `Nearest`.
+/// One search. `M` is a Machine with M::workers() and M::side_by_side(); `A` is the same with `Nearest`. Ranks divide
+/// the boxes of a round; everything else each of them does, with the same work list and the same decisions.
 ///
 /// Sound under `Outward`: the two halves of a box share one plane, so a union of refuted boxes covers the disjunct's
 /// box, and `unsat` is answered only when every domain was refuted. Deterministic: rounds and their parts depend on the
-/// seed and the specification alone, neither on the number of threads nor on time.
+/// seed and the specification alone, neither on the number of threads or ranks nor on time.
 template <Network Net, class M, class A>
 class input_search final {
  public:
@@ -39,7 +39,7 @@ class input_search final {
                        [&](std::size_t d) { return free_of(spec.disjuncts[d]).size() <= most_coordinates; });
   }
 
-  /// Borrows all of them. `open` are the disjuncts to settle.
+  /// Borrows all of them. `open` are the disjuncts to settle. With several ranks, `end` is one they agree on.
   input_search(typename M::member_type const& member, problem const& asked, specification const& spec,
                std::span<std::size_t const> open, verify_options const& options, confirm_function const& confirm,
                deadline const& end)
@@ -51,21 +51,13 @@ class input_search final {
         end_(end),
         free_(spec.disjuncts.size()),
         least_(spec.disjuncts.size(), std::numeric_limits<double>::infinity()),
-        attacker_(member),
+        attacker_(member.undivided()),
         attack_(attacker_, 0),
         width_(widest()),
         work_(width_),
         round_(width_),
-        known_(known_heads<Net>::floats, options.memory_budget / 4) {
-    std::size_t const workers = M::workers(member);
-    std::size_t const each = options.memory_budget / 2 / workers;  // the other half is for the work list
-    std::size_t const one = network_state<Net>::bytes(1);
-    most_boxes_ = std::clamp<std::size_t>(each / 6 / one, 1, part_boxes);
-    for (std::size_t i = 0; i < workers; ++i) {
-      workers_.push_back(
-          std::make_unique<input_worker<Net, M, A>>(member, options, end, std::min(each / 2, row_bytes)));
-    }
-  }
+        known_(known_heads<Net>::floats, options.memory_budget / 4),
+        bounder_(member, options, end, width_) {}
 
   /// `unsat`, `sat` (then the report has the point) or `unknown`, where a box could not be cut any further (a property
   /// that holds with equality); the search then goes on for a while for the sake of a counterexample. Nothing if there
@@ -73,8 +65,7 @@ class input_search final {
   /// Throws deadline_passed. The report's margins, domains and bytes are brought up to date in any case.
   [[nodiscard]] std::optional<verdict> run(verify_report& report) {
     std::size_t const most = width_ <= few_coordinates ? ~std::size_t{0} : report.domains + trial;
-    auto const planned = workers_.size() * workers_.front()->planned_bytes(most_boxes_);
-    report.planned_bytes = std::max(report.planned_bytes, planned);
+    report.planned_bytes = std::max(report.planned_bytes, bounder_.planned_bytes());
     try {
       while (fill_round() > 0) {
         end_.check();
@@ -95,12 +86,11 @@ class input_search final {
     return finish(report, stuck_ == 0 ? verdict::unsat : verdict::unknown);
   }
 
+  /// Boxes that this rank has bounded.
+  [[nodiscard]] std::size_t bounded() const { return bounder_.bounded(); }
+
  private:
-  static constexpr std::size_t part_boxes = 64;     // bounded together by one thread; small enough for its cache
-  static constexpr std::size_t round_boxes = 1024;  // between two looks at the work list
-  // rows of a chunk: few enough for the cache, but enough to be worth the packing of a wide layer's weights
-  static constexpr std::size_t row_bytes = std::max(
-      std::size_t{1} << 20, 1024 * sizeof(float) * plan_coefficients<Net>(stage_count<Net> - 1, true, true).width);
+  static constexpr std::size_t round_boxes = 1024;   // between two looks at the work list
   static constexpr std::size_t few_coordinates = 6;  // up to here halves of boxes always beat halves of neurons' ranges
   static constexpr std::size_t trial = 20000;        // boxes that a search over more coordinates may take
   static constexpr std::size_t patience = 20000;     // boxes for a counterexample when `unsat` is out of reach
@@ -131,7 +121,7 @@ class input_search final {
   /// small: then the list grows by a few boxes for each level of the tree.
   std::size_t fill_round() {
     bool const scarce = work_.bytes() > options_->memory_budget / 8;
-    std::size_t const most = scarce ? 16 : std::min(round_boxes, 16 * most_boxes_);
+    std::size_t const most = scarce ? 16 : std::min(round_boxes, 16 * bounder_.most_boxes());
     round_.clear();
     work_.pop_to(round_, std::min(most, work_.size()));
     std::vector<input_range> ranges(width_);
@@ -148,22 +138,10 @@ class input_search final {
   }
 
   void bound_round() {
-    std::size_t const count = round_.size();
-    outcomes_.resize(std::max(outcomes_.size(), count));
     taken_.clear();
-    known_views_.clear();
-    keep_views_.clear();
-    for (std::size_t i = 0; i < count; ++i) {
-      taken_.push_back(known_.take());
-      known_views_.push_back(known_.at(round_[i].known));
-      keep_views_.push_back(known_.at(taken_.back()));
-    }
-    std::size_t const part =
-        std::clamp<std::size_t>((count + 7) / 8, std::min<std::size_t>(8, most_boxes_), most_boxes_);
-    M::side_by_side((count + part - 1) / part, workers_.size(), [&](std::size_t p, std::size_t worker) {
-      row_range const some{p * part, std::min(count, (p + 1) * part)};
-      workers_[worker]->bound(*spec_, free_, round_, some, known_views_, keep_views_, outcomes_);
-    });
+    for (std::size_t i = 0; i < round_.size(); ++i) taken_.push_back(known_.take());
+    bounder_.bound(*spec_, free_, round_, known_, taken_);
+    outcomes_ = bounder_.outcomes();
   }
 
   /// Confirms promising points, drops what is refuted and cuts the rest. True if there is a counterexample.
@@ -289,9 +267,7 @@ class input_search final {
       std::size_t const row = asked_->first_row[d];
       if (asked_->first_row[d + 1] - row == 1) report.margins[row] = std::max(report.margins[row], least_[d]);
     }
-    std::size_t peak = 0;
-    for (auto const& one : workers_) peak += one->peak_bytes();
-    report.peak_bytes = std::max(report.peak_bytes, peak);
+    report.peak_bytes = std::max(report.peak_bytes, bounder_.peak_bytes());
     return answer;
   }
 
@@ -318,14 +294,11 @@ class input_search final {
   input_domains work_;
   input_domains round_;
   known_bounds known_;
-  std::size_t most_boxes_ = 1;
-  std::vector<std::unique_ptr<input_worker<Net, M, A>>> workers_;
+  input_bounder<Net, M, A> bounder_;
 
   // of the round, [domain]
-  std::vector<input_outcome> outcomes_;
+  std::span<input_outcome> outcomes_;
   std::vector<std::uint32_t> taken_;
-  std::vector<float const*> known_views_;
-  std::vector<float*> keep_views_;
   std::vector<std::size_t> order_;
 };
 

@@ -10,8 +10,10 @@
 #include <span>
 #include <vector>
 
+#include <hull/core/deadline.hpp>
 #include <hull/net/parameters.hpp>
 #include <hull/propagate/known_heads.hpp>
+#include <hull/propagate/propagation.hpp>
 #include <hull/search/input_domains.hpp>
 #include <hull/search/input_split.hpp>
 #include <hull/search/problem.hpp>
@@ -32,7 +34,8 @@ struct input_outcome final {
 /// The coordinates of a disjunct's box that are not single points.
 using free_coordinates = std::vector<std::uint32_t>;
 
-/// One thread's machines. `M` bounds; `A` evaluates points with rounding `Nearest`.
+/// One thread's machines. `M` bounds; `A` evaluates points with rounding `Nearest`. Where passes through the network
+/// are collectives, all ranks must call bound() equally often, with any boxes.
 template <Network Net, class M, class A>
 class input_worker final {
  public:
@@ -40,7 +43,7 @@ class input_worker final {
 
   input_worker(typename M::member_type const& member, verify_options const& options, deadline const& end,
                std::size_t row_bytes)
-      : machine_(member), attacker_(member), bounds_(machine_, row_bytes), points_(attacker_, 0) {
+      : machine_(member), attacker_(member), bounds_(machine_, row_bytes), points_(attacker_, 0), end_(end) {
     bounds_.intersect_hidden(options.intersect_hidden);
     bounds_.stop_at(end);
     points_.stop_at(end);
@@ -141,7 +144,7 @@ class input_worker final {
     for (std::size_t i = part.first; i < part.last; ++i) {
       if (!outcomes[i].refuted) tried_.push_back(i);
     }
-    if (tried_.empty()) return;
+    if (!attacker_.any(!tried_.empty(), end_)) return;
     corners_.resize(std::max(corners_.size(), 2 * tried_.size()));
     views_.clear();
     for (std::size_t p = 0; p < 2 * tried_.size(); ++p) {
@@ -157,8 +160,9 @@ class input_worker final {
       }
       views_.push_back(&corners_[p]);
     }
+    if (tried_.empty()) views_.push_back(&boxes_.front());  // other ranks have points, and may need this one's pass
     points_.run_intervals(views_);
-    for (std::size_t p = 0; p < views_.size(); ++p) {
+    for (std::size_t p = 0; p < 2 * tried_.size(); ++p) {
       input_outcome& outcome = outcomes[tried_[p / 2]];
       std::size_t const d = round[tried_[p / 2]].disjunct;
       double const value = largest_form(spec.disjuncts[d], p);
@@ -192,6 +196,7 @@ class input_worker final {
   A attacker_;
   propagation<Net, M> bounds_;
   propagation<Net, A> points_;
+  deadline end_;
 
   // kept from part to part, so that their memory is allocated once
   std::vector<std::vector<input_range>> boxes_, corners_;  // [boxes], [2 open boxes]

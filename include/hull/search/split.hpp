@@ -10,16 +10,17 @@
 #include <span>
 #include <vector>
 
-#include <hull/propagate/alpha.hpp>
+#include <hull/propagate/climbing_chunk.hpp>
+#include <hull/propagate/parameter_numbers.hpp>
 
 namespace hull {
 
-/// The best parameters by each of two scores.
+/// The best parameters by each of two scores, by the numbers that all ranks share.
 template <std::size_t Each>
 struct split_candidates final {
-  std::array<index_t, 2 * Each> parameter;
-  std::array<float, 2 * Each> score;
-  std::size_t count[2] = {0, 0};
+  std::array<index_t, 2 * Each> parameter{};
+  std::array<float, 2 * Each> score{};
+  std::array<std::size_t, 2> count{};
 
   /// Ties go to the earlier parameter.
   void offer(std::size_t list, index_t p, float value) {
@@ -55,21 +56,22 @@ struct split_candidates final {
   }
 };
 
-/// Scores every free neuron of a row that is not split yet, from the row's coefficients. Writes up to 2 * Each
-/// parameters, best first; returns how many. None: no relaxation costs this row anything.
-template <std::size_t Each, Network Net>
-std::size_t find_candidates(row_view<Net> const& view, std::span<split const> splits, std::span<index_t> result) {
+/// Scores every free neuron of a row that is not split yet and whose stage `ours(stage)` takes, from the row's
+/// coefficients. None: no relaxation costs this row anything.
+template <std::size_t Each, Network Net, class Ours>
+[[nodiscard]] split_candidates<Each> find_candidates(row_view<Net> const& view, std::span<split const> splits,
+                                                     parameter_numbers<Net> const& numbers, Ours&& ours) {
   std::vector<index_t> taken;
   for (split const& one : splits) taken.push_back(one.parameter);
   std::sort(taken.begin(), taken.end());
   split_candidates<Each> best;
   for (std::size_t k = 1; k < stage_count<Net>; ++k) {
-    float const* const a = view.coefficients(k);
+    float const* const a = ours(k) ? view.coefficients(k) : nullptr;
     free_columns const& f = view.free->stage[k];
     for (std::size_t i = 0; a != nullptr && i < f.count; ++i) {
       float const x = a[f.column[i]];
       if (x == 0) continue;
-      auto const p = static_cast<index_t>(f.offset + i);
+      index_t const p = numbers.number(k, f.offset + i);
       if (std::binary_search(taken.begin(), taken.end(), p)) continue;
       // the side that has no choice is the chord; the row pays for it where its coefficient asks for that side
       bool const chord_above = f.zero.upper_slope[i] == f.one.upper_slope[i];
@@ -80,7 +82,7 @@ std::size_t find_candidates(row_view<Net> const& view, std::span<split const> sp
       best.offer(1, p, paid);
     }
   }
-  return best.merge(result);
+  return best;
 }
 
 }  // namespace hull

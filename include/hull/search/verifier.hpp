@@ -11,7 +11,6 @@
 #include <vector>
 
 #include <hull/core/deadline.hpp>
-#include <hull/net/divide.hpp>
 #include <hull/propagate/propagation.hpp>
 #include <hull/search/attack.hpp>
 #include <hull/search/bab.hpp>
@@ -59,17 +58,13 @@ class verifier final : public engine {
       // where a search follows, it attacks again what alpha-CROWN leaves open
       std::size_t const restarts = branches(options) ? std::min<std::size_t>(8, options.restarts) : options.restarts;
       if (attack_all(spec, open, restarts, options, confirm, end, report)) return finished(report);
-      // a network whose neurons are divided over ranks (TensorParallel) has no search yet
-      constexpr bool searches = ranks_of<Net> == 1;
       // branch and bound's root is alpha-CROWN that notes its slopes
-      bool const notes = searches && options.method == bound_method::alpha_crown && options.proof != nullptr;
-      if ((options.method == bound_method::alpha_crown && !notes) || (!searches && branches(options))) {
+      bool const notes = options.method == bound_method::alpha_crown && options.proof != nullptr;
+      if (options.method == bound_method::alpha_crown && !notes) {
         prove(asked, open, hidden_bounds::alpha_crown, options, end, report);
       }
-      if constexpr (searches) {
-        if ((branches(options) || notes) && settle(asked, spec, open, options, confirm, end, report)) {
-          return finished(report);
-        }
+      if ((branches(options) || notes) && settle(asked, spec, open, options, confirm, end, report)) {
+        return finished(report);
       }
       report.answer = open.empty() ? verdict::unsat : verdict::unknown;
     } catch (deadline_passed const&) {

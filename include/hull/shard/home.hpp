@@ -60,8 +60,8 @@ class home final {
   }
   [[nodiscard]] attacker_type& attacker() { return attacker_; }
 
-  /// For machines whose rows all ranks compute.
-  [[nodiscard]] member_type member() const { return member_.undivided(); }
+  /// For further machines.
+  [[nodiscard]] member_type const& member() const { return member_; }
 
   /// All ranks will stop at the deadline together.
   void agree(deadline& end) const {

@@ -3,6 +3,7 @@
 // Members are handles, cheap to copy; machines keep one.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <vector>
 
@@ -23,12 +24,15 @@ class lone_member final {
 
   [[nodiscard]] weights_type const& weights() const { return *weights_; }
   [[nodiscard]] lone_member undivided() const { return *this; }
+  [[nodiscard]] lone_member separate() const { return *this; }
+  [[nodiscard]] static bool concurrent() { return true; }
   [[nodiscard]] static bool several() { return false; }
   [[nodiscard]] static std::size_t rank() { return 0; }
   [[nodiscard]] static std::size_t ranks() { return 1; }
   [[nodiscard]] static std::size_t parts() { return 1; }
   [[nodiscard]] static row_range share(std::size_t rows) { return {0, rows}; }
   [[nodiscard]] static std::size_t most(std::size_t rows) { return rows; }
+  [[nodiscard]] static std::size_t least(std::size_t number) { return number; }
   [[nodiscard]] static bool any(bool mine, deadline const& end) {
     end.check();
     return mine;
@@ -57,6 +61,15 @@ class row_member final {
     all.divide_ = false;
     return all;
   }
+  /// A member for rows of this rank's own, of which the others know nothing. Where passes through the network collect
+  /// parameters, every rank still has to make as many as the others; otherwise nothing is a collective.
+  [[nodiscard]] row_member separate() const {
+    row_member one = undivided();
+    one.in_step_ = collects;
+    return one;
+  }
+  /// Whether several threads may drive machines of this member at the same time.
+  [[nodiscard]] bool concurrent() const { return !in_step_; }
 
   [[nodiscard]] weights_type const& weights() const { return *weights_; }
   [[nodiscard]] bool several() const { return ranks_->size() > 1; }
@@ -65,14 +78,28 @@ class row_member final {
   [[nodiscard]] std::size_t parts() const { return ranks(); }
   [[nodiscard]] row_range share(std::size_t rows) const { return share_of(rows, rank(), ranks()); }
   [[nodiscard]] std::size_t most(std::size_t rows) const { return largest_share(rows, ranks()); }
+  /// The least number that any rank has.
+  [[nodiscard]] std::size_t least(std::size_t number) const {
+    std::vector<std::size_t> all(ranks_->size());
+    ranks_->all_gather(reinterpret_cast<std::byte const*>(&number), reinterpret_cast<std::byte*>(all.data()),
+                       sizeof number);
+    return *std::min_element(all.begin(), all.end());
+  }
 
   /// Whether any rank says yes. Throws deadline_passed on all ranks if one of them has reached the deadline.
   [[nodiscard]] bool any(bool mine, deadline const& end) const {
+    if (!in_step_) {
+      poll(end);
+      return mine;
+    }
     unsigned const all = ranks_->any((mine ? 1U : 0U) | (end.passed_here() ? 2U : 0U));
     if ((all & 2U) != 0) throw deadline_passed();
     return (all & 1U) != 0;
   }
-  static void poll(deadline const& /*end*/) {}  // a rank that left alone would leave the others waiting
+  /// A rank that is in step with others and left alone would leave them waiting.
+  void poll(deadline const& end) const {
+    if (!in_step_ && end.passed_here()) throw deadline_passed();
+  }
 
   void gather(double* numbers, std::size_t count) const {
     if (ranks() == 1) return;
@@ -99,9 +126,12 @@ class row_member final {
   }
 
  private:
+  static constexpr bool collects = requires { typename Weights::sharded; };
+
   Weights const* weights_;
   C* ranks_;
   bool divide_ = true;
+  bool in_step_ = true;
 };
 
 /// One of several ranks that divide the neurons of a network between them: all work on the same rows. `Net` is the part
@@ -115,6 +145,8 @@ class divided_member final {
 
   [[nodiscard]] weights_type const& weights() const { return *weights_; }
   [[nodiscard]] divided_member undivided() const { return *this; }
+  [[nodiscard]] divided_member separate() const { return *this; }  // nobody has rows of its own
+  [[nodiscard]] static bool concurrent() { return false; }
   [[nodiscard]] static bool several() { return true; }
   [[nodiscard]] static std::size_t rank() { return 0; }   // of those that divide rows
   [[nodiscard]] static std::size_t ranks() { return 1; }  // that divide rows
@@ -122,6 +154,12 @@ class divided_member final {
   [[nodiscard]] std::size_t parts() const { return ranks_->size(); }
   [[nodiscard]] static row_range share(std::size_t rows) { return {0, rows}; }
   [[nodiscard]] static std::size_t most(std::size_t rows) { return rows; }
+  [[nodiscard]] std::size_t least(std::size_t number) const {
+    std::vector<double> all(parts(), 0.0);
+    all[place()] = static_cast<double>(number);
+    ranks_->sum(all.data(), all.size());
+    return static_cast<std::size_t>(*std::min_element(all.begin(), all.end()));
+  }
   [[nodiscard]] bool any(bool mine, deadline const& end) const {
     unsigned const all = ranks_->any((mine ? 1U : 0U) | (end.passed_here() ? 2U : 0U));
     if ((all & 2U) != 0) throw deadline_passed();

@@ -47,6 +47,21 @@ class divided_machine final : public machine<Net, R, Member> {
     if constexpr (is<S>(role::first)) this->member_.sum(state.stage[S::number].total_spread, state.batch);
   }
 
+  [[nodiscard]] std::size_t place() const { return this->member_.place(); }
+  [[nodiscard]] std::size_t places() const { return this->member_.parts(); }
+  template <class T>
+  void add_parts(T* numbers, std::size_t count) const {
+    this->member_.sum(numbers, count);
+  }
+  template <class S>
+  [[nodiscard]] column_counts column_counts_of(std::size_t mine) const {
+    if constexpr (!is<S>(role::first)) return {{mine}, 0};
+    std::vector<double> all(places(), 0.0);
+    all[place()] = static_cast<double>(mine);
+    add_parts(all.data(), all.size());
+    return {{all.begin(), all.end()}, place()};
+  }
+
   /// The least number that any rank has.
   [[nodiscard]] std::size_t least(std::size_t number) const {
     std::vector<double> all(this->member_.parts(), 0.0);

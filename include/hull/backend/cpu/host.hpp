@@ -13,6 +13,7 @@
 #include <hull/backend/cpu/parallel.hpp>
 #include <hull/core/arena.hpp>
 #include <hull/core/deadline.hpp>
+#include <hull/propagate/parameter_numbers.hpp>
 #include <hull/propagate/share.hpp>
 #include <hull/propagate/state.hpp>
 
@@ -85,11 +86,21 @@ class host {
   void add_ranks(T* numbers, std::size_t count) const {
     member_.add_ranks(numbers, count);
   }
+  [[nodiscard]] std::size_t ranks() const { return member_.ranks(); }
+  // Ranks that divide neurons: there are none but this (divided_machine.hpp).
+  [[nodiscard]] static std::size_t place() { return 0; }
+  [[nodiscard]] static std::size_t places() { return 1; }
+  template <class T>
+  static void add_parts(T* /*numbers*/, std::size_t /*count*/) {}
+  template <class S>
+  [[nodiscard]] static column_counts column_counts_of(std::size_t mine) {
+    return {{mine}, 0};
+  }
 
   [[nodiscard]] static std::size_t threads() { return thread_count(); }
 
-  /// Threads that may each drive a machine of their own at the same time. With other ranks one: their steps must agree.
-  [[nodiscard]] static std::size_t workers(Member const& member) { return member.several() ? 1 : thread_count(); }
+  /// Threads that may each drive a machine of their own at the same time. One where steps must agree with other ranks'.
+  [[nodiscard]] static std::size_t workers(Member const& member) { return member.concurrent() ? thread_count() : 1; }
 
   /// Calls body(i, worker) for i = 0 .. count - 1 from those threads. `body` may throw; all calls end before it
   /// returns.

@@ -11,6 +11,7 @@
 #include <hull/backend/cuda/device.cuh>
 #include <hull/core/arena.hpp>
 #include <hull/core/deadline.hpp>
+#include <hull/propagate/parameter_numbers.hpp>
 #include <hull/propagate/share.hpp>
 #include <hull/propagate/state.hpp>
 
@@ -80,6 +81,16 @@ class host {
   template <class T>
   void add_ranks(T* numbers, std::size_t count) const {
     member_.add_ranks(numbers, count);
+  }
+  [[nodiscard]] std::size_t ranks() const { return member_.ranks(); }
+  // Ranks that divide neurons: there are none but this.
+  [[nodiscard]] static std::size_t place() { return 0; }
+  [[nodiscard]] static std::size_t places() { return 1; }
+  template <class T>
+  static void add_parts(T* /*numbers*/, std::size_t /*count*/) {}
+  template <class S>
+  [[nodiscard]] static column_counts column_counts_of(std::size_t mine) {
+    return {{mine}, 0};
   }
 
   [[nodiscard]] static std::size_t threads() { return 1; }
