@@ -44,10 +44,13 @@ void add_common(CLI::App& command, options& o) {
   command.add_option("--shard", o.shard, "how ranks share the work")
       ->check(CLI::IsMember({"replicated", "fully-sharded", "tensor-parallel"}))
       ->capture_default_str();
-  command.add_option("--ranks", o.ranks, "number of ranks (with --comm mpi: as many as mpirun starts)")
+  command.add_option("--ranks", o.ranks, "number of ranks (with --comm mpi and nccl: as many as were started)")
       ->check(CLI::Range(1, 1024))
       ->capture_default_str();
-  command.add_option("--comm", o.comm, "how ranks talk: loopback: threads of this process; mpi: run it under mpirun")
+  command
+      .add_option("--comm", o.comm,
+                  "how ranks talk: loopback: threads of this process; mpi: run it under mpirun; nccl: a GPU "
+                  "each, run it under torchrun, srun or mpirun")
       ->check(CLI::IsMember(hull::cli::communicators()))
       ->capture_default_str();
   command.add_option("--memory-budget", o.memory_budget, "bytes for all buffers of a propagation; 512MB, 2GB, ...")

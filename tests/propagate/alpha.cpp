@@ -78,7 +78,7 @@ void check_gradients(std::size_t seed) {
       for (int side = 0; side < 2; ++side) {
         x = side == 0 ? kept - step : kept + step;
         task.bound = -std::numeric_limits<double>::infinity();
-        climber.climb({&task, 1}, {.steps = 0}, [](std::size_t, auto const&) {});
+        climber.climb({&task, 1}, {.steps = 0}, [](auto const&) {});
         bounds[side] = task.bound;
       }
       double const run_length = static_cast<double>(kept + step) - static_cast<double>(kept - step);
@@ -187,9 +187,9 @@ TEST_CASE("more steps never loosen a row, and a row that reached its goal ends")
   run.all.climber().start(alpha.data());
   form_task task{&forms[0], {}, alpha.data(), nullptr, -1e9};
   std::size_t ended = 0;
-  run.all.climber().climb({&task, 1}, {}, [&](std::size_t, auto const& view) {
-    ++ended;
-    CHECK(view.coefficients(0) != nullptr);
+  run.all.climber().climb({&task, 1}, {}, [&](auto const& over) {
+    ended += over.size();
+    CHECK(over[0].coefficients(0) != nullptr);
   });
   CHECK(ended == 1);
   CHECK(task.bound <= run.all.climbed_bounds({&rows[0], 1}, {.steps = 0})[0]);

@@ -240,7 +240,7 @@ TEST_CASE("bounds under splits hold where the splits do, whatever the multiplier
       for (float& b : beta[f]) b = f % 2 == 0 ? unset_beta : static_cast<float>(uniform(random, 0, 2));
       tasks.push_back({&forms[f], splits, alpha[f].data(), beta[f].data()});
     }
-    climber.climb(tasks, {.steps = seed % 2 * 20}, [](std::size_t, auto const&) {});
+    climber.climb(tasks, {.steps = seed % 2 * 20}, [](auto const&) {});
     std::size_t inside = 0, broken = 0;
     for (std::size_t n = 0; n < 4000; ++n) {
       auto const x = sample(random, box, {{0, 0}}, n);

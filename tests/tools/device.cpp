@@ -53,6 +53,9 @@ TEST_CASE("arguments that do not go with a GPU") {
   fails(2, "verify " + both + " --device tpu", "tpu");
   fails(2, "verify " + both + " --device cuda --comm loopback --ranks 2", "one rank");
   fails(2, "plan " + mlp + " --device cuda --shard fully-sharded", "fully-sharded");
+  fails(2, "verify " + both + " --comm nccl", "--device cuda");
+  fails(2, "verify " + both + " --comm nccl --device cuda", "torchrun", "env -u RANK -u WORLD_SIZE -u SLURM_PROCID");
+  fails(2, "verify " + both + " --comm nccl --device cuda", "WORLD_SIZE is not", "RANK=0 WORLD_SIZE=");
 }
 
 TEST_CASE("no GPU: nothing is compiled") {

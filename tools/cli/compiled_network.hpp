@@ -83,18 +83,18 @@ namespace hull::cli {
   std::string const policy = o.shard == "fully-sharded"     ? "hull::FullySharded"
                              : o.shard == "tensor-parallel" ? "hull::TensorParallel"
                                                             : "hull::Replicated";
-  bool const cuda = o.device == "cuda";
+  bool const cuda = o.device == "cuda", nccl = ranks > 1 && o.comm == "nccl";
   std::string const backend = cuda ? "hull::cuda::with_host" : "hull::cpu::backend";
   std::string const place =
-      ranks > 1 ? "hull::on<" + backend + ", " + policy + ", hull::AnyCommunicator>" : "hull::on<" + backend + ">";
+      ranks > 1 ? "hull::on<" + backend + ", " + policy + (nccl ? ", hull::Nccl>" : ", hull::AnyCommunicator>")
+                : "hull::on<" + backend + ">";
   // only tensor parallelism makes another network for another number of ranks
   std::string const count = o.shard == "tensor-parallel" ? std::to_string(ranks) : "1";
   return "#include \"network.hpp\"\n"
          "#include <hull/" +
-         std::string(cuda ? "cuda.cuh" : "hull.hpp") +
-         ">\n\n"
-         "using place = " +
-         place +
+         std::string(cuda ? "cuda.cuh" : "hull.hpp") + ">\n" +
+         (nccl ? "#include <hull/shard/engine_with.hpp>\n#include <hull/shard/nccl.cuh>\n" : "") +
+         "\nusing place = " + place +
          ";\n"
          "using part = place::network<network, " +
          count +
@@ -104,8 +104,8 @@ namespace hull::cli {
          ">>;\n\n"
          "extern \"C\" [[gnu::visibility(\"default\")]] hull::engine* hull_open_engine(\n"
          "    hull::parameter_source const& source, [[maybe_unused]] hull::AnyCommunicator* ranks) {\n"
-         "  return new verifier(source" +
-         (ranks > 1 ? ", *ranks" : "") +
+         "  return new " +
+         (nccl ? "hull::engine_with<verifier, hull::Nccl>" : "verifier") + "(source" + (ranks > 1 ? ", *ranks" : "") +
          ");\n"
          "}\n";
 }

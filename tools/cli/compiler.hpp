@@ -52,6 +52,35 @@ struct compiler_call final {
               fault::device);
 }
 
+/// NCCL as options of nvcc: its header, its library, and where that is looked for when the network is loaded. In
+/// $NCCL_HOME, else with nvcc's toolkit, else with the system. Throws hull::error (fault::device).
+[[nodiscard]] inline std::vector<std::string> nccl_options(fs::path const& nvcc) {
+  std::string const own = environment("NCCL_HOME");
+  std::vector<fs::path> homes{own};
+  if (own.empty()) homes = {nvcc.parent_path().parent_path(), "/usr", "/usr/local"};
+  for (auto const& home : homes) {
+    std::error_code failed;
+    if (!fs::exists(home / "include" / "nccl.h", failed)) continue;
+    for (char const* folder : {"lib64", "lib", "lib/x86_64-linux-gnu", "lib/aarch64-linux-gnu"}) {
+      for (char const* name : {"libnccl.so", "libnccl.so.2"}) {
+        fs::path const library = home / folder / name;
+        if (!fs::exists(library, failed)) continue;
+        std::vector<std::string> options;
+        for (auto const& word :
+             {std::string("--no-as-needed"), library.string(), "-rpath=" + library.parent_path().string()}) {
+          options.insert(options.end(), {"-Xlinker", word});  // nvcc knows no library that ends in .so.2
+        }
+        if (home != "/usr") options.insert(options.begin(), "-I" + (home / "include").string());
+        return options;
+      }
+    }
+  }
+  throw error("--comm nccl needs NCCL: nccl.h and libnccl.so are " +
+                  (own.empty() ? "neither with nvcc nor with the system; set NCCL_HOME to their folder"
+                               : "not in NCCL_HOME, which is " + own),
+              fault::device);
+}
+
 /// Compute capability of the first device, "90". It asks the driver, which is there wherever a GPU can be used, so that
 /// this program needs no part of CUDA. Throws hull::error that says why there is no device.
 [[nodiscard]] inline std::string device_architecture() {
@@ -122,6 +151,10 @@ struct compiler_call final {
                     "static"};
     for (auto const& one : architectures(plans)) {
       call.command.insert(call.command.end(), {"-gencode", "arch=compute_" + one + ",code=sm_" + one});
+    }
+    if (o.comm == "nccl") {
+      auto const nccl = nccl_options(call.command.front());
+      call.command.insert(call.command.end(), nccl.begin(), nccl.end());
     }
     // one word each, because nvcc takes a comma for the end of a flag
     for (auto const& flag : flags) call.command.insert(call.command.end(), {"-Xcompiler", flag});

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Runs a command on the ranks that were asked for: one, threads of this process, or processes that mpirun started.
+// Runs a command on the ranks that were asked for: one, threads of this process, or processes that a launcher started.
 #pragma once
 
 #include <algorithm>
@@ -21,6 +21,7 @@
 #include <hull/io/model.hpp>
 #include <hull/shard/any_communicator.hpp>
 #include <hull/shard/loopback.hpp>
+#include <hull/shard/rendezvous.hpp>
 #ifdef HULL_MPI
 #include <hull/shard/mpi.hpp>
 #endif
@@ -32,9 +33,9 @@ namespace hull::cli {
 /// What this program was built with.
 [[nodiscard]] inline std::vector<std::string> communicators() {
 #ifdef HULL_MPI
-  return {"solo", "loopback", "mpi"};
+  return {"solo", "loopback", "mpi", "nccl"};
 #else
-  return {"solo", "loopback"};
+  return {"solo", "loopback", "nccl"};
 #endif
 }
 
@@ -47,21 +48,29 @@ class silent_end final : public std::exception {
 /// The ranks of this process, and those it talks to.
 class rank_group final {
  public:
-  /// Joins mpirun's ranks where `--comm mpi` asks for it. Throws hull::error if the numbers do not fit.
+  /// Joins the others where `--comm mpi` or `--comm nccl` asks for it. With the latter these are ranks on the host; the
+  /// compiled network starts NCCL from them. Throws hull::error if the numbers do not fit.
   explicit rank_group(options const& o) : count_(o.ranks), loopback_(o.comm == "loopback") {
     bool const several = o.ranks > 1;
     expect(o.certificate.empty() || (o.comm == "solo" && !several), "--certificate needs one rank: --comm solo");
-    expect(o.device == "cpu" || (o.comm == "solo" && !several), "--device cuda works with one rank: --comm solo");
-    expect(!several || o.comm != "solo", "--ranks " + std::to_string(o.ranks) + " needs --comm loopback or --comm mpi");
+    bool const nccl = o.comm == "nccl";
+    expect(o.device == "cpu" || nccl || (o.comm == "solo" && !several),
+           "--device cuda works with one rank (--comm solo), or with --comm nccl");
+    expect(!nccl || o.device == "cuda", "--comm nccl needs --device cuda");
+    expect(!nccl || o.shard == "replicated", "--comm nccl: found --shard " + o.shard + ", expected replicated");
+    expect(!several || o.comm != "solo",
+           "--ranks " + std::to_string(o.ranks) + " needs --comm loopback, --comm mpi or --comm nccl");
+    if (nccl) {
+      met_ = std::make_unique<Rendezvous>(read_launch(), say_and_exit);
+      all_ = std::make_unique<AnyCommunicator>(*met_);
+      expect_count(o, met_->size());
+      count_ = met_->size();
+    }
 #ifdef HULL_MPI
     if (o.comm == "mpi") {
       mpi_ = std::make_unique<Mpi>();
       all_ = std::make_unique<AnyCommunicator>(*mpi_);
-      if (o.ranks_given && o.ranks != mpi_->size()) {
-        if (rank() != 0) throw silent_end();
-        throw error("--ranks " + std::to_string(o.ranks) + ", but mpirun started " + std::to_string(mpi_->size()) +
-                    " ranks");
-      }
+      expect_count(o, mpi_->size());
       count_ = mpi_->size();
       share_threads(1);  // mpirun binds each process to cores of its own
     }
@@ -91,6 +100,7 @@ class rank_group final {
     }
     unsigned const failed = !mine ? 0U : rank() == 0 ? 3U : 1U;
     unsigned const all = all_ == nullptr ? failed : all_->any(failed);
+    if (all != 0) leave();
     if (mine && ((all & 2U) == 0 || rank() == 0)) std::rethrow_exception(mine);
     if (all != 0) throw silent_end();
     return std::move(*result);
@@ -121,6 +131,7 @@ class rank_group final {
     for (std::size_t r = 1; r < all.size(); ++r) {
       bool const model_differs = all[r].model != all[0].model;
       if (!model_differs && all[r].specification == all[0].specification) continue;
+      leave();
       if (rank() != 0) throw silent_end();
       throw error(
           "rank " + std::to_string(r) + " has another " + (model_differs ? "model" : "specification") + " than rank 0",
@@ -151,6 +162,19 @@ class rank_group final {
   }
 
  private:
+  void expect_count(options const& o, std::size_t started) {
+    if (!o.ranks_given || o.ranks == started) return;
+    leave();
+    if (rank() != 0) throw silent_end();
+    throw error("--ranks " + std::to_string(o.ranks) + ", but " + (o.comm == "mpi" ? "mpirun" : "the launcher") +
+                " started " + std::to_string(started) + " ranks");
+  }
+
+  /// Before an exception that all ranks throw.
+  void leave() {
+    if (met_) met_->leave();
+  }
+
   /// Of the threads that this process may use, each of its ranks gets the same number.
   static void share_threads([[maybe_unused]] std::size_t ranks) {
 #ifdef _OPENMP
@@ -163,6 +187,7 @@ class rank_group final {
 #ifdef HULL_MPI
   std::unique_ptr<Mpi> mpi_;
 #endif
+  std::unique_ptr<Rendezvous> met_;
   std::unique_ptr<AnyCommunicator> all_;
 };
 

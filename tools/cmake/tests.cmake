@@ -36,6 +36,7 @@ foreach(folder IN LISTS test_folders)
   endif()
 
   file(GLOB sources CONFIGURE_DEPENDS tests/${folder}/*.cu)
+  list(FILTER sources EXCLUDE REGEX "/nccl[.]cu$") # below
   if(HULL_CUDA AND sources)
     hull_add_test(${folder}_cuda "${folder};gpu" hull_cuda_dev ${sources} tests/main.cu)
     set_tests_properties(${folder}_cuda PROPERTIES SKIP_RETURN_CODE 77) # 77: no device
@@ -49,6 +50,22 @@ if(TARGET test_tools AND TARGET hull_cli)
   add_dependencies(test_tools hull_cli)
   target_link_libraries(test_tools PRIVATE CLI11::CLI11)
   target_compile_definitions(test_tools PRIVATE HULL_CLI="$<TARGET_FILE:hull_cli>" HULL_CXX="${CMAKE_CXX_COMPILER}")
+endif()
+
+# Ranks with a GPU each: one program, which starts itself once for each of them.
+if(HULL_CUDA)
+  cmake_path(GET CMAKE_CUDA_COMPILER PARENT_PATH nvcc_folder)
+  set(nccl_places HINTS "$ENV{NCCL_HOME}" "${nvcc_folder}/..")
+  find_path(NCCL_INCLUDE_DIR nccl.h ${nccl_places} PATH_SUFFIXES include)
+  find_library(NCCL_LIBRARY NAMES nccl libnccl.so.2 ${nccl_places} PATH_SUFFIXES lib64 lib)
+  if(NCCL_INCLUDE_DIR AND NCCL_LIBRARY)
+    hull_add_test(shard_nccl "shard;gpu" hull_cuda_dev tests/shard/nccl.cu)
+    target_include_directories(test_shard_nccl SYSTEM PRIVATE "${NCCL_INCLUDE_DIR}")
+    target_link_libraries(test_shard_nccl PRIVATE "${NCCL_LIBRARY}")
+    set_tests_properties(shard_nccl PROPERTIES SKIP_RETURN_CODE 77) # 77: no device
+  else()
+    message(STATUS "tests/shard/nccl.cu is left out: NCCL was not found; NCCL_HOME may name its folder")
+  endif()
 endif()
 
 # Ranks that are processes. As many as wanted, on a machine of any size, by any user.

@@ -17,11 +17,13 @@
 
 #include <hull/core/deadline.hpp>
 #include <hull/propagate/climbing_chunk.hpp>
+#include <hull/propagate/climbing_steps.hpp>
 #include <hull/propagate/coefficients.hpp>
+#include <hull/propagate/ended_rows.hpp>
 #include <hull/propagate/free.hpp>
 #include <hull/propagate/machine.hpp>
-#include <hull/propagate/memory.hpp>
 #include <hull/propagate/parameter_numbers.hpp>
+#include <hull/propagate/split_lines.hpp>
 #include <hull/propagate/state.hpp>
 #include <hull/scalar/interval.hpp>
 
@@ -29,12 +31,21 @@ namespace hull {
 
 /// Works on a propagation's state for one box, in the machine's memory.
 template <Network Net, class M>
-class row_climber final {
- public:
-  static constexpr std::size_t last = stage_count<Net> - 1;
+class row_climber final : climbing_steps<Net, M> {
+  using base = climbing_steps<Net, M>;
+  using base::end_;
+  using base::free_;
+  using base::machine_;
+  using base::numbers_;
+  using base::rows_;
+  using base::state_;
 
-  /// Borrows all three; chunks are carved from `rows`.
-  row_climber(M& machine, network_state<Net>& state, arena& rows) : machine_(&machine), state_(&state), rows_(&rows) {}
+ public:
+  using base::last;
+
+  /// Borrows all three; chunks are carved from `rows`. `tasks`: most that climb together, over all ranks.
+  row_climber(M& machine, network_state<Net>& state, arena& rows, std::size_t tasks)
+      : base(machine, state, rows), tasks_(tasks) {}
 
   void stop_at(deadline const& end) { end_ = end; }
 
@@ -87,7 +98,7 @@ class row_climber final {
     auto const layout = plan_coefficients<Net>(K, false, false);
     row_range const mine = machine_->share(neurons);
     std::size_t const most = machine_->most(neurons);
-    std::size_t const chunk = std::max<std::size_t>(1, chunk_rows(layout, K - 1, 0, true) / 2);
+    std::size_t const chunk = std::max<std::size_t>(1, this->chunk_rows(layout, K - 1, 0, true, most_climbing) / 2);
     for (std::size_t done = 0; machine_->any(done < most, end_); done += chunk) {
       std::size_t const first = std::min(mine.first + done, mine.last);
       tighten_chunk<S>(layout, how, all, {first, std::min(first + chunk, mine.last)});
@@ -95,8 +106,8 @@ class row_climber final {
     machine_->template gather_candidates<S>(*state_, neurons, *rows_);
   }
 
-  /// Optimises every task, at least evaluates it (how.steps = 0). `ended(number, view)` sees each row at its last
-  /// evaluation. Tasks share the box, nothing else. Cost per step: two backward passes.
+  /// Optimises every task, at least evaluates it (how.steps = 0). `ended(ended_rows)` sees rows at their last
+  /// evaluation, which may be the same for many. Tasks share the box, nothing else. Cost per step: two backward passes.
   template <class Ended>
   void climb(std::span<form_task> tasks, ascent const& how, Ended&& ended) {
     bool with_input = false;
@@ -106,32 +117,30 @@ class row_climber final {
       splits = std::max(splits, task.splits.size());
     }
     auto const layout = plan_coefficients<Net>(last, true, with_input);
-    std::size_t const chunk = chunk_rows(layout, last, splits, how.steps > 0);
+    std::size_t const chunk = this->chunk_rows(layout, last, splits, how.steps > 0, tasks_);
     for (std::size_t done = 0; machine_->any(done < tasks.size(), end_); done += chunk) {
       std::size_t const first = std::min(done, tasks.size());
       auto const some = tasks.subspan(first, std::min(chunk, tasks.size() - first));
-      climb_chunk(layout, how, some, splits, [&](std::size_t i, row_view<Net> const& view) { ended(first + i, view); });
+      climb_chunk(layout, how, some, splits, first, ended);
     }
   }
 
   /// What the splits of the tasks say about the input: for every split of each task a linear form that is at most zero
-  /// in the domain. `use(task, split, view, rest, scale)`: the form is  (coefficients of the input) + rest, where a
-  /// multiplier of 1 is a beta of 1 / scale. A form is a lower bound under the splits before it and CROWN's parameters.
-  /// Only good for proposals: rounding is ignored. Cost: one row for each split.
+  /// in the domain. `use(split_line, view)`; view is the form as a row. A form is a lower bound under the splits before
+  /// it and CROWN's parameters. Only good for proposals: rounding is ignored. Cost: one row for each split.
   template <class Use>
   void split_rows(std::span<form_task const> tasks, Use&& use) {
     std::size_t splits = 0;
     for (auto const& task : tasks) splits = std::max(splits, task.splits.size());
     for_each_stage<1, last + 1>([&]<std::size_t K> {
-      free_columns const& f = free_.stage[K];
       std::vector<std::array<std::size_t, 2>> found;  // task and split
-      for (std::size_t i = 0; i < tasks.size() && f.present; ++i) {
+      for (std::size_t i = 0; i < tasks.size() && free_.stage[K].present; ++i) {
         for (std::size_t q = 0; q < tasks[i].splits.size(); ++q) {
-          if (numbers_.belongs(tasks[i].splits[q].parameter, K, f)) found.push_back({i, q});
+          if (numbers_.belongs(tasks[i].splits[q].parameter, K, free_.stage[K])) found.push_back({i, q});
         }
       }
       auto const layout = plan_coefficients<Net>(K, false, false);
-      std::size_t const chunk = chunk_rows(layout, K - 1, splits, false);
+      std::size_t const chunk = this->chunk_rows(layout, K - 1, splits, false, tasks_);
       for (std::size_t done = 0; machine_->any(done < found.size(), end_); done += chunk) {
         std::size_t const first = std::min(done, found.size());
         split_row_chunk<K>(layout, tasks, splits,
@@ -144,13 +153,13 @@ class row_climber final {
   void gradient(form_task const& task, std::span<float> by_alpha, std::span<float> by_beta) {
     auto const layout = plan_coefficients<Net>(last, true, !task.form->inputs.empty());
     std::size_t const mark = rows_->used();
-    auto work = carve(layout, last, 1, task.splits.size(), true, false);
+    auto work = this->carve_chunk(layout, last, 1, task.splits.size(), true, false);
     auto const& p = work.parameters;
     load_tasks(*machine_, work, std::span(&task, 1), numbers_);
     row_form const form{0, task.form};
     machine_->seed_forms(*state_, {&form, 1}, work.rows, work.a);
-    evaluate<last>(layout, work);
-    update<last>(layout, work, ascent{}, 0);
+    this->template evaluate<last>(layout, work);
+    this->template update<last>(layout, work, ascent{}, 0);
     float const share = 1 - adam_step::keep_mean;  // of the first gradient in the first mean
     machine_->read(by_alpha.data(), p.alpha_mean, p.width);
     machine_->read(by_beta.data(), p.beta_mean, p.splits);
@@ -160,120 +169,21 @@ class row_climber final {
   }
 
  private:
-  using sizes = memory_of<Net, M>;
-  using workspace = climbing_chunk<Net>;
-
-  [[nodiscard]] std::size_t columns(coefficient_plan<Net> const& layout) const {
-    std::size_t sum = 0;
-    for (std::size_t k = 0; k <= last; ++k) sum += layout.reached(k) ? state_->stage[k].live_count : 0;
-    return sum + widest(layout);
-  }
-  [[nodiscard]] std::size_t widest(coefficient_plan<Net> const& layout) const {
-    std::size_t most = 0;
-    for (std::size_t k = 0; k <= last; ++k) most = std::max(most, layout.reached(k) ? state_->stage[k].live_count : 0);
-    return most;
-  }
-
-  /// Rows of a chunk, even; rows have the parameters of stages up to `behind`.
-  [[nodiscard]] std::size_t chunk_rows(coefficient_plan<Net> const& layout, std::size_t behind, std::size_t splits,
-                                       bool moments) const {
-    std::size_t const one = sizes::climbing_row(columns(layout), free_.width(behind), splits, moments);
-    std::size_t const fixed = sizes::climbing_fixed(M::threads());
-    std::size_t const room = rows_->capacity() > fixed ? rows_->capacity() - fixed : 0;
-    return machine_->least(std::clamp<std::size_t>(room / one / 2 * 2, 2, machine_->most(sizes::most_climbing)));
-  }
-
-  [[nodiscard]] workspace carve(coefficient_plan<Net> const& layout, std::size_t behind, std::size_t rows,
-                                std::size_t splits, bool moments, bool keeps) {
-    arena& chunk = *rows_;
-    workspace work;
-    work.rows.count = rows;
-    work.rows.box = chunk.take<index_t>(rows);
-    work.rows.index = chunk.take<index_t>(rows);
-    work.rows.sign = chunk.take<float>(rows);
-    work.rows.value = chunk.take<double>(rows);
-    work.rows.slack = chunk.take<double>(rows);
-    work.rows.bound = chunk.take<double>(rows);
-    work.parameters.width = free_.width(behind);
-    work.parameters.splits = splits;
-    work.parameters.carve(chunk, rows, moments, keeps);
-    for (std::size_t k = 0; k <= last; ++k) {
-      if (layout.reached(k)) work.a[k] = chunk.take<float>(rows * state_->stage[k].live_count);
-    }
-    work.moved = chunk.take<float>(rows * widest(layout));
-    work.scratch = chunk.take<float>(
-        (sizes::climbing_fixed(M::threads()) - (stage_count<Net> + 32) * arena::alignment) / sizeof(float));
-    auto const& p = work.parameters;
-    if (moments) {
-      machine_->clear(p.alpha_mean, rows * p.width);
-      machine_->clear(p.alpha_square, rows * p.width);
-      machine_->clear(p.beta_mean, rows * p.splits);
-      machine_->clear(p.beta_square, rows * p.splits);
-    }
-    machine_->clear(p.split_count, rows);
-    work.id.resize(rows);
-    for (std::size_t r = 0; r < rows; ++r) work.id[r] = r;
-    work.best.assign(rows, -std::numeric_limits<double>::infinity());
-    work.since.assign(rows, 0);
-    work.done.assign(rows, 0);
-    return work;
-  }
-
-  /// CROWN's own parameters of the stages up to `behind`, for all rows.
-  void start(workspace const& work, std::size_t behind) const {
-    for (std::size_t k = 1; k <= behind; ++k) machine_->start_rows(free_.stage[k], work.parameters, work.rows.count);
-  }
-
-  /// From the outputs of stage K, or of the operands of the start stage K + 1, to the bounds of the rows.
-  template <std::size_t K>
-  void evaluate(coefficient_plan<Net> const& layout, workspace& work) {
-    for_each_stage_backward<K>([&]<std::size_t J> {
-      using S = stage<Net, J>;
-      if (!layout.reached(J)) return;
-      machine_->poll(end_);
-      machine_->template relax_free_rows<S>(*state_, free_.stage[J], work.rows, work.parameters, work.a, work.moved);
-      auto from = work.a;
-      from[J] = work.moved;
-      machine_->template backward<S>(*state_, work.rows, from, overwrites<S>(layout), work.scratch);
-    });
-    machine_->template relax_rows<stage<Net, 0>>(*state_, work.rows, work.a);
-  }
-
-  /// From the minimising corner forward through each row's relaxed network; parameters climb on the way.
-  template <std::size_t K>
-  void update(coefficient_plan<Net> const& layout, workspace& work, ascent const& how, std::size_t step) {
-    adam_step const adam = adam_at(how, step);
-    std::array<bool, stage_count<Net>> wanted{};  // the stage, or one that reads it, has parameters
-    for (std::size_t k = K; k > 0; --k) {
-      wanted[k] = layout.reached(k) && (wanted[k] || free_.stage[k].present);
-      auto const& info = stage_table_of<Net>.stage[k];
-      for (std::size_t i = 0; wanted[k] && i < info.input_count; ++i) wanted[info.inputs[i]] = true;
-    }
-    machine_->minimise(*state_, work.rows, work.a);
-    for_each_stage<1, K + 1>([&]<std::size_t J> {
-      using S = stage<Net, J>;
-      if (!wanted[J]) return;
-      machine_->poll(end_);
-      machine_->template points<S>(*state_, work.rows, work.a, work.moved, work.scratch);
-      machine_->template climb<S>(*state_, free_.stage[J], work.rows, work.parameters, adam, work.a, work.moved);
-    });
-  }
-
   /// Rows 2p and 2p + 1: lower and upper bound of candidate p. Both go on until the neuron is settled.
   template <class S>
   void tighten_chunk(coefficient_plan<Net> const& layout, ascent const& how, bool all, row_range candidates) {
     constexpr std::size_t K = S::number;
     std::size_t const mark = rows_->used();
     std::size_t const count = 2 * candidates.size();
-    auto work = carve(layout, K - 1, count, 0, true, false);
+    auto work = this->carve_chunk(layout, K - 1, count, 0, true, false);
     machine_->template name_rows<S>(*state_, candidates.first, work.rows);
-    start(work, K - 1);
+    this->start_chunk(work, K - 1);
     std::vector<kept_row> kept(witness_ ? count : 0);  // [number of the row]
     std::vector<double> gaining(count, 1.0);
     std::vector<char> settled(candidates.size(), 0);  // tighter bounds help the neuron no more
     for (std::size_t step = 0; machine_->any(work.rows.count > 0, end_); ++step) {
       machine_->template seed_neurons<S>(*state_, work.rows, work.a);
-      evaluate<K - 1>(layout, work);
+      this->template evaluate<K - 1>(layout, work);
       machine_->template refine<S>(*state_, work.rows, true);
       double const* const bounds = machine_->bounds(work.rows);
       std::size_t const width = work.parameters.width;
@@ -293,7 +203,7 @@ class row_climber final {
         work.done[r] = work.done[r + 1] = gaining[r] == 0 || (work.done[r] && work.done[r + 1]);
       }
       if (step == how.steps) break;
-      update<K - 1>(layout, work, how, step);
+      this->template update<K - 1>(layout, work, how, step);
       machine_->move_rows(work.rows, work.parameters, work.compact());
     }
     for (std::size_t i = 0; i < kept.size(); ++i) {
@@ -317,67 +227,50 @@ class row_climber final {
   void split_row_chunk(coefficient_plan<Net> const& layout, std::span<form_task const> tasks, std::size_t splits,
                        std::span<std::array<std::size_t, 2> const> those, Use& use) {
     using S = stage<Net, K>;
-    auto const& s = state_->stage[K];
-    free_columns const& f = free_.stage[K];
+    if (those.empty()) return;
     std::size_t const mark = rows_->used();
-    auto work = carve(layout, K - 1, those.size(), splits, false, false);
-    start(work, K - 1);
+    auto work = this->carve_chunk(layout, K - 1, those.size(), splits, false, false);
+    this->start_chunk(work, K - 1);
     host_rows all(those.size(), work.parameters);
-    std::vector<double> scale(those.size()), rest(those.size());  // of a divided stage, from the rank of the neuron
-    for (std::size_t r = 0; r < those.size(); ++r) {
-      auto const [task, q] = those[r];
-      split const& one = tasks[task].splits[q];
-      all.set_splits(r, tasks[task].splits, numbers_, nullptr, 0);
-      work.rows.box[r] = work.rows.index[r] = 0;
-      work.rows.sign[r] = 0;
-      index_t const p = numbers_.here(one.parameter);
-      if (p == parameter_numbers<Net>::foreign) continue;
-      std::size_t const at = p - f.offset;
-      bool const above = one.sign > 0;  // then -z <= 0
-      float const slope = above ? -f.kink.upper_slope[at] : f.kink.lower_slope[at];
-      float const shift = above ? -f.kink.upper_shift[at] : f.kink.lower_shift[at];
-      work.rows.index[r] = s.live[f.column[at]];
-      work.rows.sign[r] = slope > 0 ? 1.0f : -1.0f;
-      scale[r] = std::fabs(slope);
-      if (scale[r] > 0) rest[r] = shift / scale[r] - work.rows.sign[r] * s.origin[work.rows.index[r]];
+    split_lines<Net> lines(*machine_, *state_, free_, K);
+    for (auto const [task, q] : those) {
+      all.set_splits(lines.size(), tasks[task].splits, numbers_, nullptr, 0);
+      lines.add(tasks[task].splits[q], numbers_.here(tasks[task].splits[q].parameter));
     }
-    if (numbers_.divides(K)) {
-      machine_->add_parts(scale.data(), scale.size());
-      machine_->add_parts(rest.data(), rest.size());
-    }
+    if (numbers_.divides(K)) lines.add_parts(*machine_);
+    lines.send(*machine_, work.rows);
     all.send(*machine_, work.parameters);
     machine_->template seed_neurons<S>(*state_, work.rows, work.a);
-    evaluate<K - 1>(layout, work);
-    auto const& input = state_->stage[0];
+    this->template evaluate<K - 1>(layout, work);
+    std::vector<double> const bounds(machine_->bounds(work.rows), machine_->bounds(work.rows) + those.size());
     for (std::size_t r = 0; r < those.size(); ++r) {
-      if (!(scale[r] > 0)) continue;
-      row_view<Net> const view{state_, &free_, &work.a, r};
-      double constant = work.rows.bound[r] + rest[r];
-      float const* const a = view.coefficients(0);
-      for (std::size_t c = 0; c < input.live_count; ++c)
-        constant += static_cast<double>(std::fabs(a[c])) * input.reach[c];
-      use(those[r][0], those[r][1], view, constant, scale[r]);
+      row_view<Net, M> const view(*machine_, *state_, work.a, r);
+      auto const line = lines.of(r, bounds[r], view.coefficients(0));
+      if (line.scale > 0) use(those[r][1], line, view);
     }
     rows_->release(mark);
   }
 
+  /// `first`: number of the first of these tasks among those of the caller.
   template <class Ended>
   void climb_chunk(coefficient_plan<Net> const& layout, ascent const& how, std::span<form_task> tasks,
-                   std::size_t splits, Ended&& ended) {
+                   std::size_t splits, std::size_t first, Ended&& ended) {
     std::size_t const mark = rows_->used();
     bool const climbs = how.steps > 0;
-    auto work = carve(layout, last, tasks.size(), splits, climbs, climbs);
+    auto work = this->carve_chunk(layout, last, tasks.size(), splits, climbs, climbs);
     load_tasks(*machine_, work, std::span<form_task const>(tasks), numbers_);
     std::vector<row_form> forms;
     std::vector<index_t> better, over;
+    std::vector<std::size_t> number;  // of those
     for (std::size_t step = 0; machine_->any(work.rows.count > 0, end_); ++step) {
       forms.clear();
       for (std::size_t r = 0; r < work.rows.count; ++r) forms.push_back({0, tasks[work.id[r]].form});
       machine_->seed_forms(*state_, forms, work.rows, work.a);
-      evaluate<last>(layout, work);
+      this->template evaluate<last>(layout, work);
       bool const stop = step == how.steps || (!free_.chooses(last) && splits == 0);
       better.clear();
       over.clear();
+      number.clear();
       double const* const bounds = machine_->bounds(work.rows);
       for (std::size_t r = 0; r < work.rows.count; ++r) {
         auto& task = tasks[work.id[r]];
@@ -387,27 +280,26 @@ class row_climber final {
           if (work.best[r] < std::numeric_limits<double>::infinity()) task.bound = std::max(task.bound, work.best[r]);
         }
         if (task.bound > task.goal || stop) work.done[r] = 1;
-        if (work.done[r]) over.push_back(static_cast<index_t>(r));
+        if (!work.done[r]) continue;
+        over.push_back(static_cast<index_t>(r));
+        number.push_back(first + work.id[r]);
       }
       if (climbs) {
         machine_->keep_rows(work.parameters, better);
         take_back(*machine_, work, tasks, over);
       }
-      for (index_t const r : over) ended(work.id[r], row_view<Net>{state_, &free_, &work.a, r});
+      if (!over.empty()) {
+        ended(ended_rows<Net, M>(*machine_, *state_, free_, work.parameters, work.a, over, number));
+      }
       if (!machine_->any(over.size() < work.rows.count, end_)) break;
-      update<last>(layout, work, how, step);
+      this->template update<last>(layout, work, how, step);
       machine_->move_rows(work.rows, work.parameters, work.compact());
     }
     rows_->release(mark);
   }
 
-  M* machine_;
-  network_state<Net>* state_;
-  free_state<Net> free_;
-  parameter_numbers<Net> numbers_;
-  arena* rows_;
+  std::size_t tasks_;
   row_witness witness_;
-  deadline end_;
 };
 
 }  // namespace hull

@@ -25,20 +25,6 @@ struct form_task final {
   double bound = -std::numeric_limits<double>::infinity();
 };
 
-/// What an optimiser sees of a row that ends: its coefficients at the output of every stage, and, at the input, which
-/// corner of the box minimises it.
-template <Network Net>
-struct row_view final {
-  network_state<Net> const* state;
-  free_state<Net> const* free;
-  coefficient_views<Net> const* a;
-  std::size_t row;
-
-  [[nodiscard]] float const* coefficients(std::size_t k) const {
-    return (*a)[k] == nullptr ? nullptr : (*a)[k] + row * state->stage[k].live_count;
-  }
-};
-
 /// The best parameters of a hidden row so far.
 struct kept_row final {
   double bound = -std::numeric_limits<double>::infinity();
@@ -86,21 +72,18 @@ struct climbing_chunk final {
   }
 };
 
-/// Parameters and splits of rows on the host, in the layout of free_rows, on their way to the machine.
+/// Splits of rows on the host, in the layout of free_rows, on their way to the machine.
 struct host_rows final {
-  std::vector<float> alpha, split_sign, beta;
+  std::vector<float> split_sign, beta;
   std::vector<index_t> split_count, split_parameter;
-  std::size_t width, splits;
+  std::size_t splits;
 
   host_rows(std::size_t rows, free_rows const& like)
       : split_sign(rows * like.splits),
         beta(rows * like.splits),
         split_count(rows),
         split_parameter(rows * like.splits),
-        width(like.width),
-        splits(like.splits) {
-    alpha.reserve(rows * width);
-  }
+        splits(like.splits) {}
 
   /// A split of another rank's neuron changes nothing here.
   template <Network Net>
@@ -116,7 +99,6 @@ struct host_rows final {
 
   template <class M>
   void send(M& machine, free_rows const& to) const {
-    if (!alpha.empty()) machine.write(to.alpha, alpha.data(), alpha.size());
     machine.write(to.split_count, split_count.data(), split_count.size());
     if (splits == 0) return;
     machine.write(to.split_parameter, split_parameter.data(), split_parameter.size());
@@ -130,10 +112,12 @@ template <class M, Network Net>
 void load_tasks(M& machine, climbing_chunk<Net> const& work, std::span<form_task const> tasks,
                 parameter_numbers<Net> const& numbers) {
   host_rows all(tasks.size(), work.parameters);
+  std::vector<float const*> alphas;
   for (std::size_t r = 0; r < tasks.size(); ++r) {
-    all.alpha.insert(all.alpha.end(), tasks[r].alpha, tasks[r].alpha + all.width);
+    alphas.push_back(tasks[r].alpha);
     all.set_splits(r, tasks[r].splits, numbers, tasks[r].beta, unset_beta);
   }
+  machine.write_rows(work.parameters.alpha, work.parameters.width, alphas);
   all.send(machine, work.parameters);
 }
 
@@ -142,12 +126,23 @@ template <class M, Network Net>
 void take_back(M& machine, climbing_chunk<Net> const& work, std::span<form_task const> tasks,
                std::span<index_t const> over) {
   auto const& p = work.parameters;
+  std::vector<index_t> rows;
+  std::vector<float*> alphas, betas;
+  std::vector<std::size_t> splits;
   for (index_t const r : over) {
-    auto const& task = tasks[work.id[r]];
     if (!(work.best[r] > -std::numeric_limits<double>::infinity())) continue;  // none were kept
-    machine.read(task.alpha, p.alpha_best + r * p.width, p.width);
-    if (task.beta != nullptr) machine.read(task.beta, p.beta_best + r * p.splits, task.splits.size());
+    rows.push_back(r);
+    auto const& task = tasks[work.id[r]];
+    alphas.push_back(task.alpha);
+    betas.push_back(task.beta);
+    splits.push_back(task.splits.size());
   }
+  machine.read_rows(p.alpha_best, p.width, rows,
+                    [&](std::size_t i, float const* row) { std::copy_n(row, p.width, alphas[i]); });
+  if (p.splits == 0) return;
+  machine.read_rows(p.beta_best, p.splits, rows, [&](std::size_t i, float const* row) {
+    if (betas[i] != nullptr) std::copy_n(row, splits[i], betas[i]);
+  });
 }
 
 }  // namespace hull

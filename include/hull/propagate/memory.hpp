@@ -20,6 +20,10 @@ namespace hull {
 /// How the bounds of hidden neurons are computed.
 enum class hidden_bounds { interval, crown, alpha_crown };
 
+/// Optimised rows in a chunk, over all ranks, of hidden neurons and, unless asked otherwise, of specifications; more
+/// are no faster on a CPU.
+inline constexpr std::size_t most_climbing = 512;
+
 /// What memory depends on beside the network and the machine.
 struct memory_request final {
   hidden_bounds method = hidden_bounds::crown;
@@ -28,6 +32,7 @@ struct memory_request final {
   bool intersect = true;                           // propagation::intersect_hidden
   std::size_t ranks = 1;                           // that divide the rows, or their columns
   std::size_t threads = 1;                         // of each rank
+  std::size_t tasks = most_climbing;               // optimised specification rows in a chunk
 };
 
 namespace detail {
@@ -48,9 +53,8 @@ template <class M, class S>
 template <Network Net, class M>
 struct memory_of final {
   static constexpr std::size_t last = stage_count<Net> - 1;
-  static constexpr std::size_t row_group = 16;       // rows of a chunk are a multiple of this: buffers stay aligned
-  static constexpr std::size_t most_forms = 128;     // specification rows in a chunk, or one for each box
-  static constexpr std::size_t most_climbing = 512;  // optimised rows in a chunk, over all ranks; more are no faster
+  static constexpr std::size_t row_group = 16;    // rows of a chunk are a multiple of this: buffers stay aligned
+  static constexpr std::size_t most_forms = 128;  // specification rows in a chunk, or one for each box
   static constexpr std::size_t alignments = 16 * arena::alignment;
 
   [[nodiscard]] static constexpr std::size_t state(std::size_t boxes) { return network_state<Net>::bytes(boxes); }
@@ -139,7 +143,7 @@ struct memory_of final {
     if (climbs(ask)) {
       std::size_t const one =
           climbing_row(climbing_columns(plan_coefficients<Net>(last, true, true)), parameters, 0, true);
-      most = std::max(most, most_climbing * one + climbing_fixed(ask.threads));
+      most = std::max(most, ask.tasks * one + climbing_fixed(ask.threads));
     }
     return most;
   }

@@ -31,9 +31,10 @@ class propagation final {
 
   using sizes = memory_of<Net, M>;
 
-  /// `row_bytes` is the budget for the rows of one chunk, over all ranks; results do not depend on it by a bit.
-  explicit propagation(M& machine, std::size_t row_bytes = std::size_t{256} << 20)
-      : machine_(&machine), row_bytes_(row_bytes), climber_(machine, state_, rows_) {}
+  /// `row_bytes` is the budget for the rows of one chunk, over all ranks, `tasks` how many optimised specification rows
+  /// may be in it; results depend on neither by a bit.
+  explicit propagation(M& machine, std::size_t row_bytes = std::size_t{256} << 20, std::size_t tasks = most_climbing)
+      : machine_(&machine), row_bytes_(row_bytes), tasks_(tasks), climber_(machine, state_, rows_, tasks) {}
   propagation(propagation const&) = delete;  // the climber works on the state
   propagation& operator=(propagation const&) = delete;
   ~propagation() = default;
@@ -149,7 +150,7 @@ class propagation final {
         tasks[i].alpha = alphas.data() + i * width;
         std::copy(alpha.begin(), alpha.end(), tasks[i].alpha);
       }
-      climber_.climb(tasks, how, [](std::size_t, row_view<Net> const&) {});
+      climber_.climb(tasks, how, [](auto const&) {});
       for (std::size_t i = 0; i < tasks.size(); ++i) bounds[now.first + i] = tasks[i].bound;
     }
     machine_->gather(bounds.data(), bounds.size());
@@ -166,7 +167,7 @@ class propagation final {
 
  private:
   [[nodiscard]] memory_request request(std::size_t boxes, hidden_bounds method) const {
-    return {method, boxes, row_bytes_, intersect_, machine_->parts(), M::threads()};
+    return {method, boxes, row_bytes_, intersect_, machine_->parts(), M::threads(), tasks_};
   }
 
   /// Checks the boxes and makes room: for their state, for free columns, and for rows.
@@ -238,7 +239,8 @@ class propagation final {
   [[nodiscard]] std::size_t chunk_rows(coefficient_plan<Net> const& layout, std::size_t rows) const {
     constexpr std::size_t group = sizes::row_group;
     std::size_t const room = rows_.capacity() - sizes::fixed(K, M::threads(), state_.batch);
-    return std::min(room / sizes::row(layout.width) / group, (rows + group - 1) / group) * group;
+    // ranks that work on the same rows may have different numbers of threads
+    return machine_->least(std::min(room / sizes::row(layout.width) / group, (rows + group - 1) / group) * group);
   }
 
   template <std::size_t K>
@@ -336,7 +338,7 @@ class propagation final {
   void finish_rows(workspace& work) { machine_->template relax_rows<stage<Net, 0>>(state_, work.rows, work.a); }
 
   M* machine_;
-  std::size_t row_bytes_;
+  std::size_t row_bytes_, tasks_;
   deadline end_;
   bool intersect_ = true;
   network_state<Net> state_;

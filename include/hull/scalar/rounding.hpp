@@ -328,4 +328,14 @@ HULL_FN inline double sqrt(double x) {
 }
 
 }  // namespace down
+
+/// Rounded on its own: device compilers do not fuse it with a sum that follows, so hosts and devices can agree.
+HULL_FN inline float mul_nearest(float a, float b) {
+#ifdef __CUDA_ARCH__
+  return __fmul_rn(a, b);
+#else
+  return a * b;
+#endif
+}
+
 }  // namespace hull

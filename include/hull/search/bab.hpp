@@ -10,6 +10,7 @@
 #include <cmath>
 #include <cstddef>
 #include <limits>
+#include <numeric>
 #include <span>
 #include <utility>
 #include <vector>
@@ -34,7 +35,7 @@ class branch_and_bound final {
   branch_and_bound(M& machine, A& attacker, problem const& asked, specification const& spec,
                    verify_options const& options, confirm_function const& confirm, deadline const& end,
                    branch_options const& how = {})
-      : all_(machine, row_bytes(options)),
+      : all_(machine, row_bytes(options), std::max(most_climbing, 2 * how.batch)),
         machine_(&machine),
         search_(attacker, std::size_t{16} << 20),
         asked_(&asked),
@@ -119,8 +120,8 @@ class branch_and_bound final {
   bool search(box_part& part, verify_report& report, Attack&& attack_open, bool first) {
     box_view const box = &part.box;
     all_.run({&box, 1}, hidden_bounds::alpha_crown, how_.root);
-    if (first) proof_.begin(all_.state(), all_.climber().free());
-    if (!first) proof_.again(all_.state(), all_.climber().free());
+    if (first) proof_.begin(*machine_, all_.state(), all_.climber().free());
+    if (!first) proof_.again(*machine_, all_.state(), all_.climber().free());
     ++report.domains;
     auto roots = climb_root(part, first, report);
     auto& open = part.open;
@@ -214,14 +215,17 @@ class branch_and_bound final {
       std::size_t const d = part.open[t], first = asked_->first_row[d], count = asked_->first_row[d + 1] - first;
       std::vector<float> alphas(count * width);
       std::vector<form_task> tasks(count);
-      std::vector<scored_candidates> noted(count);
+      std::vector<split_candidates> noted(count);
       for (std::size_t i = 0; i < count; ++i) {
         auto const& form = *asked_->rows[first + i].form;
         tasks[i] = {&form, {}, alphas.data() + i * width, nullptr, bounder_.goal(form)};
         std::copy(start.begin(), start.end(), tasks[i].alpha);
       }
-      all_.climber().climb(tasks, how_.root, [&](std::size_t i, row_view<Net> const& view) {
-        noted[i] = bounder_.finder().note(view, {});
+      all_.climber().climb(tasks, how_.root, [&](ended_rows<Net, M> const& rows) {
+        std::vector<std::size_t> every(rows.size());
+        std::iota(every.begin(), every.end(), std::size_t{0});
+        auto const scored = bounder_.finder().note(rows, every);
+        for (std::size_t const i : every) noted[rows.number(i)] = scored[i];
       });
       auto const found = bounder_.finder().agree(noted);
       bool refuted = false;

@@ -69,6 +69,7 @@ class branch_bounder final {
     proved_.assign(rows_.size(), std::numeric_limits<double>::infinity());
     root_alpha_.resize(climber_->width());
     climber_->start(root_alpha_.data());
+    input_.read(*machine_, state_->stage[0]);
   }
 
   [[nodiscard]] std::vector<std::vector<std::size_t>> const& rows() const { return rows_; }
@@ -102,12 +103,11 @@ class branch_bounder final {
     load(queue, {&request, 1}, work);
     auto const& splits = work.domains[0].splits;
     candidate_list more = no_candidates();
-    auto const splits_left = [&](row_view<Net> const& view) {
+    auto const splits_left = [&](row_view<Net, M> const& view) {
       if (more[0] == domain_store::none) finder_.note_any(view, splits, more);
     };
-    if (detail::stopwatch const watch(seconds_);
-        domain_program::bytes(state_->stage[0].live_count, splits.size()) <= budget) {
-      domain_program const program(*climber_, work.tasks.front(), splits_left);
+    if (detail::stopwatch const watch(seconds_); domain_program::bytes(input_.reach.size(), splits.size()) <= budget) {
+      domain_program const program(*climber_, work.tasks.front(), input_.reach, splits_left);
       more = finder_.join(more);
       for (std::size_t t = 0; t < work.tasks.size(); ++t) {
         auto const best = program.propose(*climber_, work.tasks[t]);
@@ -161,7 +161,7 @@ class branch_bounder final {
       tasks[i] = {form, splits[i], alpha.data() + d * width, betas[i].data(), goal(*form)};
     }
     row_range const mine = machine_->share(tasks.size());
-    climb_some(tasks, mine, ascent{.steps = 0}, [](std::size_t, row_view<Net> const&) {});
+    climb_some(tasks, mine, ascent{.steps = 0}, [](auto const&, std::size_t) {});
     std::vector<double> bounds(tasks.size(), 0.0);
     for (std::size_t i = mine.first; i < mine.last; ++i) bounds[i] = tasks[i].bound;
     machine_->add_ranks(bounds.data(), bounds.size());
@@ -226,12 +226,12 @@ class branch_bounder final {
     }
   }
 
-  /// Climbs the tasks `mine`. `ended` as climber's.
+  /// Climbs the tasks `mine`. `ended(rows, first)`: rows.number(i) counts from task `first`.
   template <class Ended>
   void climb_some(std::vector<form_task>& tasks, row_range mine, ascent const& how, Ended&& ended) {
     detail::stopwatch const watch(seconds_);
     climber_->climb(std::span(tasks).subspan(mine.first, mine.size()), how,
-                    [&](std::size_t i, row_view<Net> const& view) { ended(mine.first + i, view); });
+                    [&](ended_rows<Net, M> const& rows) { ended(rows, mine.first); });
   }
 
   /// All ranks get what each has found for its share: bounds and candidates of tasks, and points to attack, of which a
@@ -280,12 +280,21 @@ class branch_bounder final {
     std::size_t const wanted = corners - std::min(corners, corners_.size());
     std::size_t const room = divided ? machine_->most(wanted) : wanted;
     std::vector<attack_point> points;
-    std::vector<scored_candidates> noted(tasks.size());
-    climb_some(tasks, own, how, [&](std::size_t number, row_view<Net> const& view) {
-      if (refutes(tasks[number].bound, *tasks[number].form)) return;
-      noted[number] = finder_.note(view, tasks[number].splits);
-      auto const [request, track] = work.of[number];
-      if (points.size() < room) points.push_back(corner(view, rows_[store.target[requests[request].from]][track]));
+    std::vector<split_candidates> noted(tasks.size());
+    climb_some(tasks, own, how, [&](ended_rows<Net, M> const& rows, std::size_t first) {
+      std::vector<std::size_t> open;
+      for (std::size_t i = 0; i < rows.size(); ++i) {
+        auto const& task = tasks[first + rows.number(i)];
+        if (!refutes(task.bound, *task.form)) open.push_back(i);
+      }
+      auto const scored = finder_.note(rows, open);
+      for (std::size_t i = 0; i < open.size(); ++i) {
+        std::size_t const number = first + rows.number(open[i]);
+        noted[number] = scored[i];
+        auto const [request, track] = work.of[number];
+        if (points.size() < room)
+          points.push_back(corner(rows[open[i]], rows_[store.target[requests[request].from]][track]));
+      }
     });
     auto found = finder_.agree(noted);
     if (divided) exchange(work, own, found, points, room);
@@ -313,13 +322,27 @@ class branch_bounder final {
     }
   }
 
+  /// The input, on the host.
+  struct input_facts {
+    std::vector<float> centre, reach;
+    std::vector<index_t> slot;
+
+    void read(M const& machine, stage_state const& s) {
+      centre.resize(s.size);
+      slot.resize(s.size);
+      reach.resize(s.live_count);
+      machine.read(centre.data(), s.centre, s.size);
+      machine.read(slot.data(), s.slot, s.size);
+      machine.read(reach.data(), s.reach, s.live_count);
+    }
+  };
+
   /// The corner of the box at which the relaxation of a row is least: a good place to begin an attack.
-  [[nodiscard]] attack_point corner(row_view<Net> const& view, std::size_t row) const {
-    stage_state const& input = state_->stage[0];
+  [[nodiscard]] attack_point corner(row_view<Net, M> const& view, std::size_t row) const {
     float const* const a = view.coefficients(0);
-    std::vector<double> moved(input.live_count);
+    std::vector<double> moved(input_.reach.size());
     for (std::size_t c = 0; c < moved.size(); ++c) {
-      double const reach = input.reach[c];
+      double const reach = input_.reach[c];
       moved[c] = a[c] > 0 ? -reach : a[c] < 0 ? reach : 0.0;
     }
     return point(row, moved);
@@ -327,12 +350,11 @@ class branch_bounder final {
 
   /// `moved`: deviation of each live input from its centre.
   [[nodiscard]] attack_point point(std::size_t row, std::span<double const> moved) const {
-    stage_state const& input = state_->stage[0];
     attack_point result{asked_->rows[row].disjunct, *box_};
-    for (std::size_t i = 0; i < input.size; ++i) {
+    for (std::size_t i = 0; i < input_.slot.size(); ++i) {
       input_range& x = result.at[i];
-      index_t const slot = input.slot[i];
-      double const at = input.centre[i] + (slot == stage_state::dead ? 0.0 : moved[slot]);
+      index_t const slot = input_.slot[i];
+      double const at = input_.centre[i] + (slot == stage_state::dead ? 0.0 : moved[slot]);
       x.lower = x.upper = std::clamp(at, x.lower, x.upper);
     }
     return result;
@@ -346,6 +368,7 @@ class branch_bounder final {
   candidate_finder<Net, M> finder_;
 
   box_view box_ = nullptr;
+  input_facts input_;
   std::vector<float> root_alpha_;               // CROWN's parameters
   std::vector<std::vector<std::size_t>> rows_;  // [target][track] number of the row in the problem
   std::vector<double> proved_;                  // [target]

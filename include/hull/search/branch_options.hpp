@@ -14,7 +14,7 @@ enum class search_end { refuted, counterexample, gave_up };
 /// Settings that the command line does not offer.
 struct branch_options final {
   bool roots_only = false;  // alpha-CROWN without splits
-  std::size_t batch = 64;   // domains split in one round
+  std::size_t batch = 64;   // domains split in one round: the machine's domains_at_once
   ascent root{.steps = 20, .alpha_rate = 0.1, .beta_rate = 0, .decay = 0.98, .patience = 10};
   // large steps that shrink fast: a warm start is left at once, and found again
   ascent child{.steps = 20, .alpha_rate = 0.1, .beta_rate = 0.05, .decay = 0.8, .patience = 20};

@@ -36,21 +36,23 @@ class branch_recorder final {
         {static_cast<std::uint32_t>(node), static_cast<std::uint32_t>(element), upper, {alpha.begin(), alpha.end()}});
   }
 
-  void begin(network_state<Net> const& state, free_state<Net> const& free) {
+  template <class M>
+  void begin(M const& machine, network_state<Net> const& state, free_state<Net> const& free) {
     if (!wanted()) return;
-    hints_.parameters = kinks(state, free);
+    hints_.parameters = kinks(machine, state, free);
     proof_->hints.push_back(std::exchange(hints_, {}));
     known_.clear();
     targets_.clear();
   }
 
   /// The same for a part of that box. It keeps the hints: its own rows are not noted, its slopes are renumbered.
-  void again(network_state<Net> const& state, free_state<Net> const& free) {
+  template <class M>
+  void again(M const& machine, network_state<Net> const& state, free_state<Net> const& free) {
     if (!wanted()) return;
     hints_ = {};
     auto const& all = proof_->hints.back().parameters;
     known_.clear();
-    for (kink const& k : kinks(state, free)) {
+    for (kink const& k : kinks(machine, state, free)) {
       known_.push_back(static_cast<std::size_t>(std::find(all.begin(), all.end(), k) - all.begin()));
     }
     targets_.clear();
@@ -99,13 +101,15 @@ class branch_recorder final {
 
  private:
   /// The kink of every parameter.
-  std::vector<kink> const& kinks(network_state<Net> const& state, free_state<Net> const& free) {
+  template <class M>
+  std::vector<kink> const& kinks(M const& machine, network_state<Net> const& state, free_state<Net> const& free) {
     split_.clear();
     for_each_stage<1, stage_count<Net>>([&]<std::size_t K> {
       free_columns const& f = free.stage[K];
-      for (std::size_t i = 0; i < f.count; ++i) {
-        split_.push_back({kink_of<K>(), static_cast<std::uint32_t>(state.stage[K].live[f.column[i]])});
-      }
+      std::vector<index_t> column(f.count), live(f.count > 0 ? state.stage[K].live_count : 0);
+      machine.read(column.data(), f.column, column.size());
+      machine.read(live.data(), state.stage[K].live, live.size());
+      for (index_t const c : column) split_.push_back({kink_of<K>(), static_cast<std::uint32_t>(live[c])});
     });
     return split_;
   }

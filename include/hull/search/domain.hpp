@@ -4,7 +4,6 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -78,7 +77,7 @@ class domain_store final {
     if (!here) return;
     alpha_[slot].resize(alpha.size());
     std::transform(alpha.begin(), alpha.end(), alpha_[slot].begin(),
-                   [](float a) { return static_cast<std::uint16_t>(std::lround(a * 65535.0f)); });
+                   [](float a) { return static_cast<std::uint16_t>(a * 65535.0f + 0.5f); });
     beta_[slot].assign(beta.begin(), beta.end());
     kept_bytes_ += warm(slot);
     most_kept_ = std::max(most_kept_, kept_bytes_);

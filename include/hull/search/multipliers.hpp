@@ -23,14 +23,14 @@ class domain_program final {
     return splits * inputs * sizeof(float) + splits * (inputs + splits) * sizeof(double);
   }
 
-  /// Reads the lines. `note(view)` sees each as a row. Cost: a backward pass of one row for each split.
+  /// Reads the lines; `reach` [live inputs]: half the widths of the box. `note(view)` sees each line as a row. Cost: a
+  /// backward pass of one row for each split.
   template <class Climber, class Note>
-  domain_program(Climber& climber, form_task const& task, Note&& note) : lines_(task.splits.size()) {
-    climber.split_rows({&task, 1}, [&](std::size_t, std::size_t q, auto const& view, double rest, double scale) {
-      auto const& input = view.state->stage[0];
-      reach_.assign(input.reach, input.reach + input.live_count);
+  domain_program(Climber& climber, form_task const& task, std::span<float const> reach, Note&& note)
+      : lines_(task.splits.size()), reach_(reach.begin(), reach.end()) {
+    climber.split_rows({&task, 1}, [&](std::size_t q, split_line const& found, auto const& view) {
       float const* const a = view.coefficients(0);
-      if (std::isfinite(rest)) lines_[q] = {{a, a + input.live_count}, rest, scale};
+      if (std::isfinite(found.rest)) lines_[q] = {{a, a + reach_.size()}, found.rest, found.scale};
       note(view);
     });
   }
@@ -43,9 +43,10 @@ class domain_program final {
     form_task plain = task;
     plain.beta = none.data();
     plain.bound = -std::numeric_limits<double>::infinity();
-    climber.climb({&plain, 1}, ascent{.steps = 0}, [&](std::size_t, auto const& view) {
+    climber.climb({&plain, 1}, ascent{.steps = 0}, [&](auto const& rows) {
+      auto const& view = rows[0];
       float const* const a = view.coefficients(0);
-      form.assign(a, a + view.state->stage[0].live_count);
+      form.assign(a, a + reach_.size());
     });
     double rest = plain.bound, size = std::fabs(plain.bound);
     for (std::size_t c = 0; c < reach_.size(); ++c) {

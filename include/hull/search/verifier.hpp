@@ -27,13 +27,13 @@ namespace hull {
 template <Network Net, class Home>
 class verifier final : public engine {
   using M = typename Home::machine_type;   // bounds with the rounding that is asked for
-  using B = typename Home::search_type;    // the same for branch and bound; it may be M
-  using A = typename Home::attacker_type;  // as B with `Nearest`, for the attack
+  using H = typename Home::host_type;      // the same for input splitting; it may be M
+  using A = typename Home::attacker_type;  // as H with `Nearest`, for the attack
 
  public:
   template <class... Ranks>
   explicit verifier(parameter_source const& source, Ranks&... ranks)
-      : home_(source, ranks...), machine_(home_.machine()), search_(home_.search()), attacker_(home_.attacker()) {}
+      : home_(source, ranks...), machine_(home_.machine()), attacker_(home_.attacker()) {}
 
   [[nodiscard]] verify_report verify(specification const& spec, verify_options const& options,
                                      confirm_function const& confirm) override {
@@ -117,18 +117,18 @@ class verifier final : public engine {
   }
 
  private:
-  /// Until the end of its scope a search works. If that has memory of its own, it counts as the search's, and what is
-  /// planned and used for bounds stays as it is.
+  /// Until the end of its scope a search over inputs works. If it has another kind of memory, that counts as the
+  /// search's, and what is planned and used for bounds stays as it is.
   class search_memory final {
    public:
     explicit search_memory(verify_report& report)
         : report_(&report), planned_(report.planned_bytes), peak_(report.peak_bytes) {
-      if (Home::searches_apart) report.planned_bytes = report.peak_bytes = 0;
+      if (Home::host_apart) report.planned_bytes = report.peak_bytes = 0;
     }
     search_memory(search_memory const&) = delete;
     search_memory& operator=(search_memory const&) = delete;
     ~search_memory() {
-      if (!Home::searches_apart) return;
+      if (!Home::host_apart) return;
       report_->search_bytes += report_->peak_bytes;
       report_->planned_bytes = planned_;
       report_->peak_bytes = peak_;
@@ -235,8 +235,8 @@ class verifier final : public engine {
   bool settle(problem const& asked, specification const& spec, std::vector<std::size_t>& open,
               verify_options const& options, confirm_function const& confirm, deadline const& end,
               verify_report& report) {
-    search_memory const apart(report);
-    if (branches(options) && search_inputs<Net, B, A>(home_.member(), asked, spec, open, options, confirm, end, report))
+    if (search_memory const apart(report);
+        branches(options) && search_inputs<Net, H, A>(home_.member(), asked, spec, open, options, confirm, end, report))
       return true;
     return branch(asked, spec, open, options, confirm, end, report);
   }
@@ -247,8 +247,8 @@ class verifier final : public engine {
               verify_report& report) {
     if (open.empty()) return false;
     detail::stopwatch const watch(report.search_seconds);
-    branch_and_bound<Net, B, A> search(search_, attacker_, asked, spec, options, confirm, end,
-                                       {.roots_only = !branches(options)});
+    branch_and_bound<Net, M, A> search(machine_, attacker_, asked, spec, options, confirm, end,
+                                       {.roots_only = !branches(options), .batch = M::domains_at_once});
     std::vector<std::size_t> left;
     for (std::size_t first = 0, last = 0; first < open.size(); first = last) {
       while (last < open.size() && asked.disjunct_box[open[last]] == asked.disjunct_box[open[first]]) ++last;
@@ -324,7 +324,6 @@ class verifier final : public engine {
 
   Home home_;
   M& machine_;
-  B& search_;
   A& attacker_;
 };
 

@@ -25,6 +25,7 @@ class AnyCommunicator final {
   void sum(double* values, std::size_t count) { self_->sum(values, count); }
   [[nodiscard]] unsigned any(unsigned bits) { return self_->any(bits); }
   void fail(std::string const& why) { self_->fail(why); }
+  [[nodiscard]] std::string lost() const { return self_->lost(); }
   [[nodiscard]] AnyCommunicator& background() { return behind_ ? *behind_ : *this; }
 
  private:
@@ -42,6 +43,7 @@ class AnyCommunicator final {
     virtual void sum(double* values, std::size_t count) = 0;
     virtual unsigned any(unsigned bits) = 0;
     virtual void fail(std::string const& why) = 0;
+    [[nodiscard]] virtual std::string lost() const = 0;
   };
 
   template <Communicator C>
@@ -56,6 +58,7 @@ class AnyCommunicator final {
     void sum(double* values, std::size_t count) override { to->sum(values, count); }
     unsigned any(unsigned bits) override { return to->any(bits); }
     void fail(std::string const& why) override { to->fail(why); }
+    [[nodiscard]] std::string lost() const override { return lost_rank(*to); }
     C* to;
   };
 

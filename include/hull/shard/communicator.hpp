@@ -31,6 +31,30 @@ concept Communicator = requires(C& ranks, std::byte const* part, std::byte* all,
   { ranks.background() } -> std::same_as<C&>;
 };
 
+/// Collectives on device memory, in the order of a stream: what they read was written by earlier work on it, what they
+/// write may be read by later work. They return at once; all ranks call them in the same order as the others. A rank
+/// that waits for such work calls `finish`, which throws as a collective does where waiting for the stream alone could
+/// hang.
+///
+///   all_gather_device, sum_device   as all_gather and sum, on pointers of the device
+///   finish                          waits for all work of the stream
+template <class C, class Stream>
+concept DeviceCommunicator = Communicator<C> &&
+    requires(C& ranks, std::byte const* part, std::byte* all, std::size_t count, float* floats, double* doubles,
+             Stream stream) {
+  ranks.all_gather_device(part, all, count, stream);
+  ranks.sum_device(floats, count, stream);
+  ranks.sum_device(doubles, count, stream);
+  ranks.finish(stream);
+};
+
+/// Why ranks stopped, empty while all are well: of communicators that know it outside collectives.
+template <Communicator C>
+[[nodiscard]] std::string lost_rank(C const& ranks) {
+  if constexpr (requires { ranks.lost(); }) return ranks.lost();
+  return {};
+}
+
 /// One rank.
 class Solo final {
  public:

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A network on one rank: its part of the parameters, and the machines that bound, search and attack with it.
+// A network on one rank: its part of the parameters, and the machines that bound and attack with it.
 #pragma once
 
 #include <algorithm>
@@ -23,13 +23,13 @@ template <Network Net, class On, class R>
 class home final {
  public:
   using communicator = typename On::communicator;
-  using machine_type = typename On::template machine<Net, R>;                // bounds
-  using search_type = typename On::template search_machine<Net, R>;          // what branch and bound works with
-  using attacker_type = typename On::template search_machine<Net, Nearest>;  // points and their gradients
+  using machine_type = typename On::template machine<Net, R>;              // bounds, and searches over kinks
+  using host_type = typename On::template host_machine<Net, R>;            // searches over inputs
+  using attacker_type = typename On::template host_machine<Net, Nearest>;  // points and their gradients
   using member_type = typename On::template member<Net>;
 
-  /// Whether the search has a machine, and so memory, of its own.
-  static constexpr bool searches_apart = !std::same_as<search_type, machine_type>;
+  /// Whether searches over inputs have another kind of memory.
+  static constexpr bool host_apart = !std::same_as<host_type, machine_type>;
 
   /// Borrows `ranks`. All ranks do so together.
   template <class Source>
@@ -39,7 +39,6 @@ class home final {
         member_(On::template join<Net>(weights_, ranks)),
         driver_before_(driver_bytes()),
         machine_(member_),
-        search_(member_),
         attacker_(member_.undivided()) {}
 
   /// The same for a rank that is alone.
@@ -51,13 +50,6 @@ class home final {
   ~home() = default;
 
   [[nodiscard]] machine_type& machine() { return machine_; }
-  [[nodiscard]] search_type& search() {
-    if constexpr (searches_apart) {
-      return search_;
-    } else {
-      return machine_;
-    }
-  }
   [[nodiscard]] attacker_type& attacker() { return attacker_; }
 
   /// For further machines.
@@ -89,11 +81,6 @@ class home final {
   }
 
  private:
-  /// In the place of a search's machine that is the machine of the bounds.
-  struct shared_machine final {
-    explicit shared_machine(member_type const& /*member*/) {}
-  };
-
   /// What the device's driver has given out, to whomever.
   static std::size_t driver_bytes() {
     if constexpr (requires { On::backend::driver_bytes(); }) return On::backend::driver_bytes();
@@ -128,7 +115,6 @@ class home final {
   member_type member_;
   std::size_t driver_before_;  // before there is a machine
   machine_type machine_;
-  [[no_unique_address]] std::conditional_t<searches_apart, search_type, shared_machine> search_;
   attacker_type attacker_;
 };
 

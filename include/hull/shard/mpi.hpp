@@ -10,11 +10,9 @@
 #include <atomic>
 #include <chrono>
 #include <cstddef>
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
-#include <functional>
 #include <memory>
 #include <mpi.h>
 #include <string>
@@ -25,16 +23,14 @@
 #include <hull/core/error.hpp>
 #include <hull/propagate/share.hpp>
 #include <hull/shard/communicator.hpp>
+#include <hull/shard/lost_rank.hpp>
 
 namespace hull {
 
 class Mpi final {
  public:
-  /// What to do when a rank is lost, from a thread of its own; must not return.
-  using lost_handler = std::function<void(std::string const& why)>;
-
   /// Joins the ranks that mpirun started. Once per process. Throws hull::error if MPI cannot be started for several
-  /// threads. `lost`: by default one line to stderr and exit status 3.
+  /// threads. `lost` must not return; by default one line to stderr and exit status 3.
   explicit Mpi(lost_handler lost = say_and_exit) : lost_(std::move(lost)) {
     std::atomic<bool> joined = false;
     std::thread impatient([&] { wait_for_join(joined); });
@@ -109,28 +105,12 @@ class Mpi final {
 
   [[nodiscard]] Mpi& background() { return background_ ? *background_ : *this; }
 
-  /// One line to stderr, and exit status 3 at once.
-  [[noreturn]] static void say_and_exit(std::string const& why) {
-    std::fprintf(stderr, "hull: %s\n", why.c_str());
-    std::fflush(nullptr);
-    std::this_thread::sleep_for(std::chrono::milliseconds(500));  // mpirun ends all ranks after the first one that ends
-    std::_Exit(static_cast<int>(fault::device));
-  }
-
  private:
   using clock = std::chrono::steady_clock;
   static constexpr int failure_tag = 1, beat_tag = 2;
   static constexpr std::size_t message_bytes = 1024;
   static constexpr auto glance = std::chrono::milliseconds(50);  // between two looks of the watch thread
   static constexpr auto beat = std::chrono::milliseconds(500);
-
-  /// Seconds for a rank that is silent, or does not join: $HULL_PATIENCE, by default 8.
-  static double patience() {
-    char const* const value = std::getenv("HULL_PATIENCE");
-    double const seconds = value == nullptr ? 0 : std::strtod(value, nullptr);
-    return seconds > 0 ? seconds : 8;
-  }
-  static std::string told_patience() { return std::to_string(static_cast<long>(patience())) + " seconds"; }
 
   /// The background of `first`.
   explicit Mpi(Mpi& first) : rank_(first.rank_), size_(first.size_), first_(&first) {

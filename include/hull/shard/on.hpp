@@ -44,21 +44,21 @@ struct place<Net, FullySharded, C> final {
   using member = row_member<weights, C>;
 };
 
-/// Of a backend that has another machine for searches than for bounds, that one.
+/// Of a backend that has another machine for the host's part of the work, that one.
 template <class Backend, Network Net, class R, class Member>
-struct search_machine_of final {
+struct host_machine_of final {
   using type = typename Backend::template machine<Net, R, Member>;
 };
 template <class Backend, Network Net, class R, class Member>
-requires requires { typename Backend::template search_machine<Net, R, Member>; }
-struct search_machine_of<Backend, Net, R, Member> final {
-  using type = typename Backend::template search_machine<Net, R, Member>;
+requires requires { typename Backend::template host_machine<Net, R, Member>; }
+struct host_machine_of<Backend, Net, R, Member> final {
+  using type = typename Backend::template host_machine<Net, R, Member>;
 };
 
 }  // namespace detail
 
 /// `Backend` has  template <Network, Rounding, Member> class machine  and, if its machine cannot do what attacks and
-/// searches ask for (they read coefficients on the host),  template <...> class search_machine.
+/// input splitting ask for (they read its memory from the host),  template <...> class host_machine.
 template <class Backend, Sharding S = Replicated, Communicator C = Solo>
 struct on final {
   using backend = Backend;
@@ -72,7 +72,7 @@ struct on final {
   template <Network Net, class R>
   using machine = typename Backend::template machine<Net, R, member<Net>>;
   template <Network Net, class R>
-  using search_machine = typename detail::search_machine_of<Backend, Net, R, member<Net>>::type;
+  using host_machine = typename detail::host_machine_of<Backend, Net, R, member<Net>>::type;
 
   /// What one of P ranks computes of Net. Only TensorParallel changes it, and needs P at compile time.
   template <Network Net, std::size_t P>

@@ -3,14 +3,17 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <memory>
 #include <new>
 #include <span>
 #include <utility>
+#include <vector>
 
 #include <hull/backend/cpu/alpha.hpp>
 #include <hull/backend/cpu/parallel.hpp>
+#include <hull/backend/cpu/scores.hpp>
 #include <hull/core/arena.hpp>
 #include <hull/core/deadline.hpp>
 #include <hull/propagate/parameter_numbers.hpp>
@@ -55,6 +58,24 @@ class host {
   static void clear(T* numbers, std::size_t count) {
     std::fill_n(numbers, count, T{});
   }
+  [[nodiscard]] static float const* fetch(float const* from, std::size_t /*count*/, std::vector<float>& /*buffer*/) {
+    return from;
+  }
+  template <class F>
+  static void read_rows(float const* from, std::size_t width, std::span<index_t const> rows, F&& f) {
+    for (std::size_t i = 0; i < rows.size(); ++i) f(i, from + rows[i] * width);
+  }
+  static void write_rows(float* to, std::size_t width, std::span<float const* const> sources) {
+    for (std::size_t r = 0; r < sources.size(); ++r) std::copy_n(sources[r], width, to + r * width);
+  }
+
+  /// Neurons that rows might split: ended_rows::score.
+  template <Network Net>
+  static void score_rows(network_state<Net> const& state, free_state<Net> const& free, free_rows const& parameters,
+                         coefficient_views<Net> const& a, std::span<index_t const> rows,
+                         std::array<bool, stage_count<Net>> const& stages, std::span<split_candidates> found) {
+    cpu::score_rows<Net>(state, free, parameters, a, rows, stages, found);
+  }
 
   /// CROWN's own parameters of one stage for all rows.
   static void start_rows(free_columns const& f, free_rows const& parameters, std::size_t rows) {
@@ -96,6 +117,9 @@ class host {
   [[nodiscard]] static column_counts column_counts_of(std::size_t mine) {
     return {{mine}, 0};
   }
+
+  /// Domains that branch and bound splits in one round.
+  static constexpr std::size_t domains_at_once = 64;
 
   [[nodiscard]] static std::size_t threads() { return thread_count(); }
 

@@ -116,28 +116,42 @@ class device final {
   void read(T* to, T const* from, std::size_t count) const {
     for (std::size_t done = 0; done < count; done += mail_bytes / sizeof(T)) {
       std::size_t const now = std::min(mail_bytes / sizeof(T), count - done);
-      check(cudaMemcpyAsync(pinned_.get(), from + done, now * sizeof(T), cudaMemcpyDeviceToHost, stream_), "read");
-      finish();
-      written_ = 0;
-      std::memcpy(to + done, pinned_.get(), now * sizeof(T));
+      std::memcpy(to + done, receive(from + done, now), now * sizeof(T));
     }
+  }
+  /// The same for at most mail_bytes, which the next reader overwrites.
+  template <class T>
+  [[nodiscard]] T const* receive(T const* from, std::size_t count) const {
+    check(cudaMemcpyAsync(pinned_.get(), from, count * sizeof(T), cudaMemcpyDeviceToHost, stream_), "read");
+    finish();
+    written_ = 0;
+    return reinterpret_cast<T const*>(pinned_.get());
   }
   /// Copies to the device; when it returns, `from` may change, though the copy may still be under way.
   template <class T>
   void write(T* to, T const* from, std::size_t count) const {
     for (std::size_t done = 0; done < count;) {
-      if (mail_bytes - written_ < sizeof(T)) {  // all of the page-locked buffer is in use
-        finish();
-        written_ = 0;
-      }
+      std::byte* const place = stage(sizeof(T));
       std::size_t const now = std::min((mail_bytes - written_) / sizeof(T), count - done);
-      std::byte* const place = pinned_.get() + mail_bytes + written_;
       std::memcpy(place, from + done, now * sizeof(T));
-      check(cudaMemcpyAsync(to + done, place, now * sizeof(T), cudaMemcpyHostToDevice, stream_), "write");
+      send(to + done, now * sizeof(T));
       done += now;
-      written_ += (now * sizeof(T) + 63) / 64 * 64;
-      if (written_ > mail_bytes) written_ = mail_bytes;
     }
+  }
+  /// Page-locked room for `bytes` <= mail_bytes, to be filled and sent: spares a copy where numbers come from many
+  /// places. Waits if earlier copies still read all of it.
+  [[nodiscard]] std::byte* stage(std::size_t bytes) const {
+    if (mail_bytes - written_ < bytes) {
+      finish();
+      written_ = 0;
+    }
+    return pinned_.get() + mail_bytes + written_;
+  }
+  /// Copies what stage() has been filled with to the device. As write().
+  void send(void* to, std::size_t bytes) const {
+    std::byte const* const place = pinned_.get() + mail_bytes + written_;
+    check(cudaMemcpyAsync(to, place, bytes, cudaMemcpyHostToDevice, stream_), "write");
+    written_ = std::min(written_ + (bytes + 63) / 64 * 64, mail_bytes);
   }
   template <class T>
   void clear(T* to, std::size_t count) const {

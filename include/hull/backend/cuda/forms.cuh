@@ -2,9 +2,13 @@
 // Rows of a specification: as backend/cpu/forms.hpp, which says why it is sound.
 #pragma once
 
+#include <array>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
+#include <cstring>
 #include <span>
+#include <string>
 #include <vector>
 
 #include <hull/backend/cuda/device.cuh>
@@ -19,18 +23,22 @@ namespace hull::cuda {
 /// One form of a specification, its terms in a list behind the forms: first those over the outputs.
 struct form_header final {
   double constant;
-  index_t box, first, outputs, inputs;
+  index_t first, outputs, inputs, unused;
 };
 struct form_term final {
   double coefficient;
   index_t index, unused;
 };
+/// What a row is made of: number of its form in the list.
+struct form_use final {
+  index_t box, form;
+};
 
 /// Starts rows at the outputs and inputs, one block for each; see cpu::seed_forms.
 template <bool Outward>
 __global__ void seed_forms_kernel(stage_state input, stage_state output, form_header const* forms,
-                                  form_term const* terms, row_block rows, std::size_t first_row, float* a_input,
-                                  float* a_output, double later_error) {
+                                  form_term const* terms, form_use const* uses, row_block rows, std::size_t first_row,
+                                  float* a_input, float* a_output, double later_error) {
   constexpr double least_double = 0x1p-1022;
   std::size_t const r = first_row + blockIdx.x;
   if (a_output != nullptr) {
@@ -41,15 +49,16 @@ __global__ void seed_forms_kernel(stage_state input, stage_state output, form_he
   }
   __syncthreads();
   if (threadIdx.x != 0) return;
-  form_header const form = forms[blockIdx.x];
-  rows.box[r] = form.box;
+  form_use const use = uses[blockIdx.x];
+  form_header const form = forms[use.form];
+  rows.box[r] = use.box;
   rows.index[r] = static_cast<index_t>(r);
   rows.sign[r] = 1;
   double value = form.constant, magnitude = std::fabs(form.constant), slack = 0;
   auto const add = [&](stage_state const& s, float* a, double error, std::size_t begin, std::size_t count) {
     for (std::size_t i = begin; i < begin + count; ++i) {
       form_term const t = terms[i];
-      std::size_t const at = std::size_t{form.box} * s.size + t.index;
+      std::size_t const at = std::size_t{use.box} * s.size + t.index;
       double const centre = s.centre[at], part = __dmul_rn(t.coefficient, centre);
       value = __dadd_rn(value, part);
       magnitude += std::fabs(part);
@@ -94,41 +103,97 @@ __global__ void __launch_bounds__(row_threads)
   rows.bound[r] = down::sub(down::sub(rows.value[r], rows.slack[r]), distance);
 }
 
+/// Forms on their way to the device, with the rows that start from them. Optimised rows are thousands with few forms,
+/// step after step, so a form travels once.
+class form_list final {
+ public:
+  [[nodiscard]] std::size_t rows() const { return uses_.size(); }
+
+  /// False if there is no room for the row; the list is sent then and cleared. Throws hull::error if there will never
+  /// be.
+  [[nodiscard]] bool add(row_form const& row) {
+    known& last = known_[reinterpret_cast<std::uintptr_t>(row.form) / sizeof(linear_constraint) % known_.size()];
+    std::size_t more = sizeof(form_use);
+    if (last.form != row.form) {
+      more += sizeof(form_header) + (row.form->outputs.size() + row.form->inputs.size()) * sizeof(form_term);
+    }
+    if (bytes() + more > device::mail_bytes) {
+      expect(rows() > 0,
+             "CUDA: a form has more than " + std::to_string(device::mail_bytes / sizeof(form_term)) + " terms");
+      return false;
+    }
+    if (last.form != row.form) {
+      last = {row.form, static_cast<index_t>(headers_.size())};
+      append(*row.form);
+    }
+    uses_.push_back({row.box, last.number});
+    return true;
+  }
+
+  /// Sends them to the mail, in one copy, and calls launch(headers, terms, uses).
+  template <class Launch>
+  void send(device const& at, Launch&& launch) const {
+    std::byte* const staged = at.stage(bytes());
+    std::size_t used = 0;
+    auto const put = [&](auto const& list) {
+      std::size_t const size = list.size() * sizeof(list[0]);
+      if (size > 0) std::memcpy(staged + used, list.data(), size);
+      used += size;
+      return at.mail() + used - size;
+    };
+    auto* const headers = reinterpret_cast<form_header const*>(put(headers_));
+    auto* const terms = reinterpret_cast<form_term const*>(put(terms_));
+    auto* const uses = reinterpret_cast<form_use const*>(put(uses_));
+    at.send(at.mail(), used);
+    launch(headers, terms, uses);
+  }
+
+  void clear() {
+    headers_.clear();
+    terms_.clear();
+    uses_.clear();
+    known_.fill({});
+  }
+
+ private:
+  struct known {  // a form that was added under this number
+    linear_constraint const* form = nullptr;
+    index_t number = 0;
+  };
+
+  [[nodiscard]] std::size_t bytes() const {
+    return headers_.size() * sizeof(form_header) + terms_.size() * sizeof(form_term) + uses_.size() * sizeof(form_use);
+  }
+
+  void append(linear_constraint const& form) {
+    headers_.push_back({form.constant, static_cast<index_t>(terms_.size()), static_cast<index_t>(form.outputs.size()),
+                        static_cast<index_t>(form.inputs.size()), 0});
+    for (auto const* part : {&form.outputs, &form.inputs}) {
+      for (term const& t : *part) terms_.push_back({t.coefficient, static_cast<index_t>(t.index), 0});
+    }
+  }
+
+  std::vector<form_header> headers_;
+  std::vector<form_term> terms_;
+  std::vector<form_use> uses_;
+  std::array<known, 256> known_{};  // by address; a form that meets another one there travels again
+};
+
 /// Starts rows at the outputs, with coefficients a_output [rows, live], and at the inputs, with a_input (null: no terms
 /// there). `additions`: how often the consumers of the input will round its coefficients. Forms travel in groups.
 template <class R>
 void seed_forms(device const& at, stage_state const& input, stage_state const& output, std::span<row_form const> forms,
                 row_block const& rows, float* a_input, float* a_output, std::size_t additions) {
-  constexpr std::size_t room = device::mail_bytes;
-  std::vector<form_header> headers;
-  std::vector<form_term> terms;
-  std::size_t first = 0;
-  auto const launch = [&] {
-    if (headers.empty()) return;
-    auto* const device_headers = reinterpret_cast<form_header*>(at.mail());
-    auto* const device_terms = reinterpret_cast<form_term*>(at.mail() + headers.size() * sizeof(form_header));
-    at.write(device_headers, headers.data(), headers.size());
-    if (!terms.empty()) at.write(device_terms, terms.data(), terms.size());
-    seed_forms_kernel<R::outward><<<static_cast<unsigned>(headers.size()), row_threads, 0, at.stream()>>>(
-        input, output, device_headers, device_terms, rows, first, a_input, a_output, gamma(additions, unit_float));
+  form_list list;
+  for (std::size_t first = 0; first < rows.count; first += list.rows()) {
+    list.clear();
+    while (first + list.rows() < rows.count && list.add(forms[first + list.rows()])) continue;
+    list.send(at, [&](form_header const* headers, form_term const* terms, form_use const* uses) {
+      seed_forms_kernel<R::outward><<<static_cast<unsigned>(list.rows()), row_threads, 0, at.stream()>>>(
+          input, output, headers, terms, uses, rows, first, a_input, a_output, gamma(additions, unit_float));
+    });
     check_launch("seed_forms");
-    first += headers.size();
-    headers.clear();
-    terms.clear();
-  };
-  for (std::size_t r = 0; r < rows.count; ++r) {
-    linear_constraint const& form = *forms[r].form;
-    std::size_t const count = form.outputs.size() + form.inputs.size();
-    std::size_t const more = sizeof(form_header) + count * sizeof(form_term);
-    expect(more <= room, "CUDA: a form has more than " + std::to_string(room / sizeof(form_term)) + " terms");
-    if (headers.size() * sizeof(form_header) + terms.size() * sizeof(form_term) + more > room) launch();
-    headers.push_back({form.constant, forms[r].box, static_cast<index_t>(terms.size()),
-                       static_cast<index_t>(form.outputs.size()), static_cast<index_t>(form.inputs.size())});
-    for (auto const* part : {&form.outputs, &form.inputs}) {
-      for (term const& t : *part) terms.push_back({t.coefficient, static_cast<index_t>(t.index), 0});
-    }
   }
-  launch();
 }
 
 /// Bounds such rows by the intervals of both ends.

@@ -217,23 +217,29 @@ static __global__ void start_rows_kernel(free_columns f, free_rows p, std::size_
   if (i < count * f.count) p.alpha[i / f.count * p.width + f.offset + i % f.count] = f.start[i % f.count];
 }
 
-/// Moves parts of `width` numbers together: part from[i] becomes part i, from[i] >= i and rising. A thread owns a
-/// column of all parts; some parts are read ahead, which is safe because no earlier write meets a later read.
+/// Moves parts of `width` numbers together: part from[i] becomes part i, from[i] >= i and rising. A block owns
+/// `columns` columns of all parts, a power of two; what it reads together is read before it writes, and no earlier
+/// write meets a later read.
 template <class T>
-__global__ void move_parts_kernel(T* numbers, std::size_t width, index_t const* from, unsigned count) {
-  std::size_t const column = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x;
-  if (column >= width) return;
-  constexpr unsigned ahead = 8;
-  for (unsigned i = 0; i < count; i += ahead) {
+__global__ void __launch_bounds__(list_threads)
+    move_parts_kernel(T* numbers, std::size_t width, unsigned columns, index_t const* from, unsigned count) {
+  constexpr unsigned ahead = 4;
+  std::size_t const column = std::size_t{blockIdx.x} * columns + threadIdx.x % columns;
+  unsigned const together = list_threads / columns;
+  for (unsigned first = threadIdx.x / columns; first / together * together < count; first += ahead * together) {
     T part[ahead];
 #pragma unroll
     for (unsigned j = 0; j < ahead; ++j) {
-      if (i + j < count) part[j] = numbers[from[i + j] * width + column];
+      unsigned const i = first + j * together;
+      if (i < count && column < width) part[j] = numbers[from[i] * width + column];
     }
+    __syncthreads();
 #pragma unroll
     for (unsigned j = 0; j < ahead; ++j) {
-      if (i + j < count) numbers[(i + j) * width + column] = part[j];
+      unsigned const i = first + j * together;
+      if (i < count && column < width) numbers[i * width + column] = part[j];
     }
+    __syncthreads();
   }
 }
 

@@ -3,12 +3,15 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <span>
 #include <utility>
 #include <vector>
 
 #include <hull/backend/cuda/device.cuh>
+#include <hull/backend/cuda/scores.cuh>
+#include <hull/backend/cuda/transfer.cuh>
 #include <hull/core/arena.hpp>
 #include <hull/core/deadline.hpp>
 #include <hull/propagate/parameter_numbers.hpp>
@@ -65,6 +68,27 @@ class host {
   void clear(T* numbers, std::size_t count) const {
     device_.clear(numbers, count);
   }
+  [[nodiscard]] float const* fetch(float const* from, std::size_t count, std::vector<float>& buffer) const {
+    buffer.resize(count);
+    device_.read(buffer.data(), from, count);
+    return buffer.data();
+  }
+  /// `f` calls nothing of this machine.
+  template <class F>
+  void read_rows(float const* from, std::size_t width, std::span<index_t const> rows, F&& f) const {
+    cuda::read_rows(device_, from, width, rows, f);
+  }
+  void write_rows(float* to, std::size_t width, std::span<float const* const> sources) const {
+    cuda::write_rows(device_, to, width, sources);
+  }
+
+  /// Neurons that rows might split: ended_rows::score.
+  template <Network Net>
+  void score_rows(network_state<Net> const& state, free_state<Net> const& free, free_rows const& parameters,
+                  coefficient_views<Net> const& a, std::span<index_t const> rows,
+                  std::array<bool, stage_count<Net>> const& stages, std::span<split_candidates> found) const {
+    cuda::score_rows<Net>(device_, state, free, parameters, a, rows, stages, found);
+  }
 
   // Ranks: see Machine.
   [[nodiscard]] row_range share(std::size_t rows) const { return member_.share(rows); }
@@ -92,6 +116,9 @@ class host {
   [[nodiscard]] static column_counts column_counts_of(std::size_t mine) {
     return {{mine}, 0};
   }
+
+  /// Domains that branch and bound splits in one round: few fill no GPU.
+  static constexpr std::size_t domains_at_once = 2048;
 
   [[nodiscard]] static std::size_t threads() { return 1; }
   [[nodiscard]] static std::size_t workers(Member const& /*member*/) { return 1; }

@@ -2,6 +2,7 @@
 // One GPU as a machine for propagation: the steps of IBP and CROWN, and those of rows with parameters of their own.
 #pragma once
 
+#include <algorithm>
 #include <span>
 #include <type_traits>
 
@@ -67,8 +68,10 @@ class machine : public steps<Net, R, Member, P> {
     device_.write(list, from.data(), from.size());
     auto const move = [&](auto* numbers, std::size_t width) {
       if (width == 0 || numbers == nullptr) return;
-      move_parts_kernel<<<blocks_for(width, block), block, 0, stream()>>>(numbers, width, list,
-                                                                          static_cast<unsigned>(from.size()));
+      unsigned columns = 1;
+      while (columns < std::min<std::size_t>(width, warp)) columns *= 2;
+      move_parts_kernel<<<blocks_for(width, columns), list_threads, 0, stream()>>>(numbers, width, columns, list,
+                                                                                   static_cast<unsigned>(from.size()));
     };
     move(rows.box, 1);
     move(rows.index, 1);

@@ -12,13 +12,13 @@
 
 namespace hull::cuda {
 
-/// The GPU with its host beside it, for on<> (shard/on.hpp): bounds are computed on the GPU; attack and branch and
-/// bound, which read coefficients, on the host.
+/// The GPU with its host beside it, for on<> (shard/on.hpp): bounds and branch and bound over kinks are computed on the
+/// GPU; attack and input splitting, which read its memory all the time, on the host.
 struct with_host final {
   template <Network Net, class R, class Member>
   using machine = cuda::machine<Net, R, Member>;
   template <Network Net, class R, class Member>
-  using search_machine = cpu::backend::machine<Net, R, Member>;
+  using host_machine = cpu::backend::machine<Net, R, Member>;
 
   /// Of the current device.
   [[nodiscard]] static std::string device_name() {

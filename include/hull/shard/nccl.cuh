@@ -1,0 +1,369 @@
+// SPDX-License-Identifier: Apache-2.0
+// Ranks with a GPU each: NCCL. This header and nccl_parts.cuh are the only ones that need nccl.h.
+//
+// NCCL has to be told by others who takes part, and does not say who failed. So it starts from another communicator of
+// the same ranks (Rendezvous, Mpi) and asks that one, while it waits, whether all are well. Nothing here blocks in NCCL
+// or CUDA: communicators are nonblocking, streams are polled, and a wait that cannot end is left by ncclCommAbort.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <cstdlib>
+#include <cstring>
+#include <cuda_runtime.h>
+#include <exception>
+#include <memory>
+#include <nccl.h>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include <hull/core/error.hpp>
+#include <hull/propagate/share.hpp>
+#include <hull/shard/any_communicator.hpp>
+#include <hull/shard/communicator.hpp>
+#include <hull/shard/launch.hpp>
+#include <hull/shard/lost_rank.hpp>
+#include <hull/shard/nccl_parts.cuh>
+#include <hull/shard/rank_on_host.hpp>
+
+namespace hull {
+
+class Nccl final {
+ public:
+  /// Joins the ranks of `launcher`, which is borrowed; all ranks do so together. Takes the device whose number is the
+  /// rank's among those of its host (LOCAL_RANK as launchers set it, else by host name) modulo the number of devices,
+  /// and makes it the current device of this thread. Throws hull::error (fault::device) if there is no device, if two
+  /// ranks would share one, or if NCCL fails; the others' collectives then throw, too.
+  template <Communicator C>
+  explicit Nccl(C& launcher) : Nccl(std::make_shared<AnyCommunicator>(launcher), front) {
+    try {
+      setenv("NCCL_NVLS_ENABLE", "0", 0);  // NVLink multicast: only if the user asks for it
+      std::size_t const counted = rank_on_host(launcher);
+      std::size_t local = told_local_rank().value_or(counted);
+      if constexpr (requires { launcher.local_rank(); }) local = launcher.local_rank();
+      auto const ids = exchange_ids(take_device(local));
+      start(ids[0]);
+      background_ = std::unique_ptr<Nccl>(new Nccl(launcher_, back));
+      background_->device_ = device_;
+      background_->start(ids[1]);
+    } catch (std::exception const& e) {
+      launcher_->fail(e.what());
+      throw;
+    }
+  }
+  Nccl(Nccl const&) = delete;
+  Nccl& operator=(Nccl const&) = delete;
+
+  /// Waits until all ranks come here, unless one is lost or an exception is on its way.
+  ~Nccl() {
+    bool const over = !comm_ || !broken_.empty() || (background_ && !background_->comm_) ||
+                      std::uncaught_exceptions() > started_with_ || !launcher_->lost().empty();
+    if (over) {
+      if (background_) background_->comm_.reset();
+      return;
+    }
+    background_.reset();
+    cudaSetDevice(device_);
+    try {
+      settle(ncclCommFinalize(comm_.get()), "end");
+      ncclCommDestroy(comm_.release());
+    } catch (error const&) {  // it has told the others
+    }
+  }
+
+  [[nodiscard]] std::size_t rank() const { return rank_; }
+  [[nodiscard]] std::size_t size() const { return size_; }
+
+  /// Number of the device; threads that compute with it make it current themselves.
+  [[nodiscard]] int device() const { return device_; }
+
+  // Host memory, through a buffer of staging_bytes on each side.
+
+  void all_gather(std::byte const* part, std::byte* all, std::size_t bytes) {
+    use_device();
+    std::size_t const most = staging_bytes / size_;
+    for (std::size_t done = 0; done < bytes; done += most) {
+      std::size_t const now = std::min(most, bytes - done);
+      std::byte* const own = staged_.get() + rank_ * now;
+      std::memcpy(pinned_.get(), part + done, now);
+      check(cudaMemcpyAsync(own, pinned_.get(), now, cudaMemcpyHostToDevice, stream_.get()), "write");
+      all_gather_device(own, staged_.get(), now, stream_.get());
+      check(cudaMemcpyAsync(pinned_.get(), staged_.get(), now * size_, cudaMemcpyDeviceToHost, stream_.get()), "read");
+      finish(stream_.get());
+      for (std::size_t r = 0; r < size_; ++r) std::memcpy(all + r * bytes + done, pinned_.get() + r * now, now);
+    }
+  }
+
+  void sum(float* values, std::size_t count) { add_on_device(values, count); }
+  void sum(double* values, std::size_t count) { add_on_device(values, count); }
+
+  [[nodiscard]] unsigned any(unsigned bits) {
+    std::vector<unsigned> every(size_);
+    all_gather(reinterpret_cast<std::byte const*>(&bits), reinterpret_cast<std::byte*>(every.data()), sizeof bits);
+    unsigned all = 0;
+    for (unsigned const one : every) all |= one;
+    return all;
+  }
+
+  void fail(std::string const& why) {
+    if (broken_.empty()) broken_ = why;
+    launcher_->fail(why);
+  }
+
+  [[nodiscard]] std::string lost() const { return launcher_->lost(); }
+
+  /// Its collectives go by an ncclComm_t and a stream of their own; that stream goes before others.
+  [[nodiscard]] Nccl& background() { return background_ ? *background_ : *this; }
+
+  // Device memory: see DeviceCommunicator.
+
+  /// In place where part == all + rank * bytes. Receives (P - 1) bytes parts.
+  void all_gather_device(std::byte const* part, std::byte* all, std::size_t bytes, cudaStream_t stream) {
+    together("all_gather", [&] { return ncclAllGather(part, all, bytes, ncclInt8, comm_.get(), stream); });
+  }
+
+  /// Each rank adds up its part of the values, in the order of ranks, so that all get the same bits. Receives
+  /// 2 (P - 1) / P of the values.
+  void sum_device(float* values, std::size_t count, cudaStream_t stream) { add(values, count, ncclFloat32, stream); }
+  void sum_device(double* values, std::size_t count, cudaStream_t stream) { add(values, count, ncclFloat64, stream); }
+
+  void finish(cudaStream_t stream) {
+    for (std::size_t looks = 0;; ++looks) {
+      cudaError_t const found = cudaStreamQuery(stream);
+      if (found == cudaSuccess) return;
+      if (found != cudaErrorNotReady) check(found, "a kernel");
+      cudaGetLastError();  // else the next check of a launch would take it for an error
+      if (looks % looks_between_checks == looks_between_checks - 1) look_after_others();
+      std::this_thread::yield();
+    }
+  }
+
+ private:
+  using clock = std::chrono::steady_clock;
+  enum place { front, back };
+  static constexpr std::size_t staging_bytes = std::size_t{4} << 20;
+  static constexpr std::size_t looks_between_checks = 256;  // asking NCCL and the launcher costs more than the stream
+
+  /// What ranks tell each other before NCCL starts.
+  struct card final {
+    std::array<char, 16> device{};  // its UUID
+    std::array<ncclUniqueId, 2> ids{};
+  };
+
+  Nccl(std::shared_ptr<AnyCommunicator> launcher, place where)
+      : launcher_(std::move(launcher)), rank_(launcher_->rank()), size_(launcher_->size()), where_(where) {}
+
+  /// Makes it current; returns its UUID.
+  std::array<char, 16> take_device(std::size_t local) {
+    int count = 0;
+    cudaError_t const found = cudaGetDeviceCount(&count);
+    if (found != cudaSuccess || count == 0) {
+      throw error(std::string("CUDA: no device: ") + cudaGetErrorString(found), fault::device);
+    }
+    device_ = static_cast<int>(local % static_cast<std::size_t>(count));
+    cudaDeviceProp facts{};
+    check(cudaSetDevice(device_), "device");
+    check(cudaGetDeviceProperties(&facts, device_), "properties of the device");
+    std::array<char, 16> name{};
+    std::copy_n(facts.uuid.bytes, name.size(), name.begin());
+    return name;
+  }
+
+  /// Rank 0's, for both communicators.
+  [[nodiscard]] std::array<ncclUniqueId, 2> exchange_ids(std::array<char, 16> const& device) {
+    card self;
+    self.device = device;
+    for (auto& id : self.ids) {
+      if (rank_ == 0) expect_success(ncclGetUniqueId(&id), "id");
+    }
+    std::vector<card> all(size_);
+    launcher_->all_gather(reinterpret_cast<std::byte const*>(&self), reinterpret_cast<std::byte*>(all.data()),
+                          sizeof self);
+    for (std::size_t r = 0; r < size_; ++r) {
+      for (std::size_t other = 0; other < r; ++other) {
+        if (all[r].device != all[other].device) continue;
+        throw error("ranks " + std::to_string(other) + " and " + std::to_string(r) +
+                        " have the same GPU: NCCL needs one for each rank",
+                    fault::device);
+      }
+    }
+    return all[0].ids;
+  }
+
+  void start(ncclUniqueId const& id) {
+    int least = 0, greatest = 0;
+    check(cudaDeviceGetStreamPriorityRange(&least, &greatest), "priorities");
+    cudaStream_t stream = nullptr;
+    check(cudaStreamCreateWithPriority(&stream, cudaStreamNonBlocking, where_ == back ? greatest : 0), "stream");
+    stream_.reset(stream);
+    cudaEvent_t event = nullptr;
+    check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "event");
+    parts_read_.reset(event);
+    for (auto* const block : {&staged_, &parts_}) {
+      void* memory = nullptr;
+      check(cudaMalloc(&memory, staging_bytes), "device memory for messages");
+      block->reset(static_cast<std::byte*>(memory));
+    }
+    void* memory = nullptr;
+    check(cudaMallocHost(&memory, staging_bytes), "page-locked memory for messages");
+    pinned_.reset(static_cast<std::byte*>(memory));
+
+    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+    config.blocking = 0;
+    ncclComm_t comm = nullptr;
+    ncclResult_t const begun =
+        ncclCommInitRankConfig(&comm, static_cast<int>(size_), id, static_cast<int>(rank_), &config);
+    comm_.reset(comm);
+    if (comm == nullptr) expect_success(begun, "start");
+    settle(begun, "start", 10 * patience());
+  }
+
+  void use_device() {
+    if (!broken_.empty()) throw error(broken_, fault::device);
+    check(cudaSetDevice(device_), "device");
+  }
+
+  template <class T>
+  void add_on_device(T* values, std::size_t count) {
+    use_device();
+    std::size_t const most = staging_bytes / sizeof(T);
+    auto* const staged = reinterpret_cast<T*>(staged_.get());
+    for (std::size_t done = 0; done < count; done += most) {
+      std::size_t const now = std::min(most, count - done), bytes = now * sizeof(T);
+      std::memcpy(pinned_.get(), values + done, bytes);
+      check(cudaMemcpyAsync(staged, pinned_.get(), bytes, cudaMemcpyHostToDevice, stream_.get()), "write");
+      sum_device(staged, now, stream_.get());
+      check(cudaMemcpyAsync(pinned_.get(), staged, bytes, cudaMemcpyDeviceToHost, stream_.get()), "read");
+      finish(stream_.get());
+      std::memcpy(values + done, pinned_.get(), bytes);
+    }
+  }
+
+  template <class T>
+  void add(T* values, std::size_t count, ncclDataType_t type, cudaStream_t stream) {
+    use_device();
+    check(cudaStreamWaitEvent(stream, parts_read_.get()), "sum");  // of an earlier sum, on whatever stream
+    auto* const parts = reinterpret_cast<T*>(parts_.get());
+    std::size_t const most = staging_bytes / sizeof(T) / size_ * size_;
+    for (std::size_t done = 0; done < count; done += most) {
+      std::size_t const now = std::min(most, count - done);
+      T* const at = values + done;
+      row_range const mine = share_of(now, rank_, size_);
+      exchange(
+          type, stream,
+          [&](std::size_t r) { return std::pair(at + share_of(now, r, size_).first, share_of(now, r, size_).size()); },
+          [&](std::size_t r) { return std::pair(parts + r * mine.size(), mine.size()); });
+      if (mine.size() > 0) {
+        constexpr unsigned threads = 256;
+        auto const blocks = static_cast<unsigned>(std::min<std::size_t>(1024, (mine.size() + threads - 1) / threads));
+        detail::add_in_order_kernel<<<blocks, threads, 0, stream>>>(at + mine.first, parts, mine.size(), rank_, size_);
+        check(cudaGetLastError(), "sum");
+      }
+      exchange(
+          type, stream, [&](std::size_t) { return std::pair(at + mine.first, mine.size()); },
+          [&](std::size_t r) { return std::pair(at + share_of(now, r, size_).first, share_of(now, r, size_).size()); });
+    }
+    check(cudaEventRecord(parts_read_.get(), stream), "sum");
+  }
+
+  /// Sends to[r] to every other rank and receives from[r]: pairs of a pointer and a count.
+  template <class To, class From>
+  void exchange(ncclDataType_t type, cudaStream_t stream, To&& to, From&& from) {
+    together("sum", [&] {
+      ncclResult_t found = ncclSuccess;
+      for (std::size_t r = 0; r < size_ && found == ncclSuccess; ++r) {
+        auto const [out, sent] = to(r);
+        auto const [in, received] = from(r);
+        int const other = static_cast<int>(r);
+        if (r == rank_) continue;
+        if (sent > 0) found = ncclSend(out, sent, type, other, comm_.get(), stream);
+        if (found == ncclSuccess && received > 0) found = ncclRecv(in, received, type, other, comm_.get(), stream);
+      }
+      return found;
+    });
+  }
+
+  /// Enqueues what `calls` asks of NCCL as one operation.
+  template <class Calls>
+  void together(char const* what, Calls&& calls) {
+    use_device();
+    expect_success(ncclGroupStart(), what);
+    ncclResult_t const asked = calls();
+    ncclResult_t const enqueued = ncclGroupEnd();
+    settle(asked == ncclSuccess || asked == ncclInProgress ? enqueued : asked, what);
+  }
+
+  /// Waits until NCCL has done what it was asked for, which on a stream is to have enqueued it. `limit`: seconds; 0:
+  /// while all ranks are well.
+  void settle(ncclResult_t state, char const* what, double limit = 0) {
+    auto const begin = clock::now();
+    while (state == ncclInProgress) {
+      std::this_thread::yield();
+      if (std::string const why = launcher_->lost(); !why.empty()) give_up(why);
+      if (limit > 0 && std::chrono::duration<double>(clock::now() - begin).count() > limit) {
+        give_up_here(std::string("NCCL: ") + what + ": ranks have not connected for " +
+                     std::to_string(static_cast<long>(limit)) + " seconds");
+      }
+      expect_success(ncclCommGetAsyncError(comm_.get(), &state), what);
+    }
+    expect_success(state, what);
+  }
+
+  /// While work of several ranks is under way.
+  void look_after_others() {
+    if (std::string const why = launcher_->lost(); !why.empty()) give_up(why);
+    ncclResult_t state = ncclSuccess;
+    if (comm_) expect_success(ncclCommGetAsyncError(comm_.get(), &state), "asynchronous error");
+    if (state != ncclInProgress) expect_success(state, "asynchronous error");
+  }
+
+  void expect_success(ncclResult_t found, char const* what) {
+    if (found == ncclSuccess || found == ncclInProgress) return;
+    bool const may_be_others = found == ncclRemoteError || found == ncclSystemError || found == ncclInternalError;
+    char const* const detail = ncclGetLastError(comm_.get());
+    std::string const why = std::string("NCCL: ") + what + ": " + ncclGetErrorString(found) +
+                            (detail == nullptr || *detail == '\0' ? "" : std::string("; ") + detail);
+    auto const end = clock::now() + std::chrono::duration<double>(may_be_others ? patience() : 0);
+    for (; clock::now() < end; std::this_thread::sleep_for(std::chrono::milliseconds(10))) {
+      if (std::string const lost = launcher_->lost(); !lost.empty()) give_up(lost);
+    }
+    give_up_here(why);
+  }
+
+  void check(cudaError_t found, char const* what) {
+    if (found == cudaSuccess) return;
+    give_up_here(std::string("CUDA: ") + what + ": " + cudaGetErrorString(found));
+  }
+
+  /// This rank is the one that failed.
+  [[noreturn]] void give_up_here(std::string const& why) {
+    launcher_->fail(why);
+    give_up("rank " + std::to_string(rank_) + ": " + why);
+  }
+  [[noreturn]] void give_up(std::string const& why) {
+    broken_ = why;
+    comm_.reset();  // ends its kernels, which may wait for a rank that is gone
+    throw error(why, fault::device);
+  }
+
+  std::shared_ptr<AnyCommunicator> launcher_;
+  std::size_t rank_, size_;
+  place where_;
+  int device_ = 0;
+  int started_with_ = std::uncaught_exceptions();
+  std::string broken_;  // why it cannot be used any more
+  detail::nccl_stream stream_;
+  detail::nccl_event parts_read_;
+  detail::nccl_memory staged_, parts_;
+  detail::nccl_pinned pinned_;
+  detail::nccl_comm comm_;
+  std::unique_ptr<Nccl> background_;
+};
+
+static_assert(Communicator<Nccl> && DeviceCommunicator<Nccl, cudaStream_t>);
+
+}  // namespace hull
