@@ -40,10 +40,12 @@ concept Machine = Network<Net> &&
   machine.read(bounds, bounds, n);                                 // copies of numbers, to the host
   machine.write(bounds, bounds, n);                                // and from it
   machine.clear(bounds, n);
-  // chosen rows of arrays [r, width]: machine.read_rows(from, width, rows, f) calls f(i, row) for rows[i], and
-  // machine.write_rows(to, width, sources) fills row r from sources[r]; machine.fetch(from, n, buffer) is where the
-  // host finds n numbers, in `buffer` if they must be copied Ranks: all run the same steps in the same order on rows of
-  // their own.
+  // and by  machine.fetch(from, n, buffer)  n floats, in `buffer` if they must be copied; of arrays [r, width],
+  //   machine.read_rows(from, width, rows, f)    calls f(i, row rows[i])
+  //   machine.write_rows(to, width, sources)     fills row r from sources[r]
+  //   machine.score_rows(...)                    as ended_rows::score has it
+
+  // Ranks: all run the same steps in the same order on rows of their own.
   { machine.share(n) } -> std::same_as<row_range>;    // the rows of n that this rank computes
   { machine.most(n) } -> std::same_as<std::size_t>;   // and the most that any rank computes
   { machine.least(n) } -> std::same_as<std::size_t>;  // of those that work on the same rows

@@ -48,17 +48,19 @@ class parameter_numbers final {
 
   /// The number of this rank's parameter `p` of stage `k`.
   [[nodiscard]] index_t number(std::size_t k, std::size_t p) const {
-    if constexpr (!divided) return static_cast<index_t>(p);
-    return static_cast<index_t>(p - stage_[k].offset + stage_[k].own);
+    return static_cast<index_t>(divided ? p - stage_[k].offset + stage_[k].own : p);
   }
 
   /// This rank's parameter with that number, or `foreign`.
   [[nodiscard]] index_t here(index_t number) const {
-    if constexpr (!divided) return number;
-    for (range const& r : stage_) {
-      if (number >= r.own && number < r.own + r.count) return static_cast<index_t>(number - r.own + r.offset);
+    if constexpr (divided) {
+      for (range const& r : stage_) {
+        if (number >= r.own && number < r.own + r.count) return static_cast<index_t>(number - r.own + r.offset);
+      }
+      return foreign;
+    } else {
+      return number;
     }
-    return foreign;
   }
 
   /// Whether a parameter with that number, of any rank, belongs to stage `k`, whose columns here are `f`.
@@ -72,8 +74,7 @@ class parameter_numbers final {
 
   /// Most parameters that a row has on any rank; `here` are this one's.
   [[nodiscard]] std::size_t width(std::size_t here) const {
-    if constexpr (!divided) return here;
-    std::size_t most = 0;
+    std::size_t most = divided ? 0 : here;
     for (auto const& stages : widths_) {
       std::size_t sum = 0;
       for (std::size_t const count : stages) sum += count;
