@@ -108,11 +108,22 @@ TEST_CASE("bounds prints every pre-activation, equal for every memory budget") {
   auto const json = nlohmann::json::parse(result.text);
   CHECK(json["nodes"].size() == 3);
   CHECK(json["rows"].size() == 9);
-  auto const small = run("bounds " + mlp + " " + one_property + " --method crown --memory-budget 100KB");
+  auto const small = run("bounds " + mlp + " " + one_property + " --method crown --memory-budget 600KB");
   REQUIRE(small.status == 0);
   auto const other = nlohmann::json::parse(small.text);
   CHECK(other["nodes"] == json["nodes"]);
   CHECK(other["rows"] == json["rows"]);
+}
+
+TEST_CASE("a memory budget is never exceeded") {
+  auto const none = run("verify " + mlp + " " + one_property + " --memory-budget 100KB");
+  CHECK(none.status == 2);
+  CHECK(none.text.find("the memory budget is 102400 bytes, this network needs") != std::string::npos);
+  auto const report = (scratch / "budget.json").string();
+  REQUIRE(run("verify " + mlp + " " + one_property + " --memory-budget 2MB --json " + report).status == 0);
+  auto const memory = nlohmann::json::parse(read(report))["memory"][0];
+  CHECK(memory["planned"] == memory["peak"]);
+  CHECK(memory["peak"].get<std::size_t>() + memory["search"].get<std::size_t>() <= std::size_t{2} << 20);
 }
 
 TEST_CASE("compile writes a header and a parameter file") {

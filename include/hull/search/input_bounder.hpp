@@ -12,6 +12,7 @@
 #include <hull/core/deadline.hpp>
 #include <hull/propagate/coefficients.hpp>
 #include <hull/propagate/known_heads.hpp>
+#include <hull/propagate/memory.hpp>
 #include <hull/search/input_domains.hpp>
 #include <hull/search/input_exchange.hpp>
 #include <hull/search/input_worker.hpp>
@@ -35,7 +36,7 @@ class input_bounder final {
     std::size_t const half = options.memory_budget / 2;  // the other one is for the work list
     most_boxes_ =
         member.least(std::clamp<std::size_t>(half / M::threads() / 6 / network_state<Net>::bytes(1), 1, part_boxes));
-    std::size_t const workers = M::workers(own_);
+    std::size_t const workers = std::clamp<std::size_t>(half / least_bytes(), 1, M::workers(own_));
     for (std::size_t i = 0; i < workers; ++i) {
       workers_.push_back(
           std::make_unique<input_worker<Net, M, A>>(own_, options, end, std::min(half / workers / 2, row_bytes)));
@@ -92,6 +93,12 @@ class input_bounder final {
   [[nodiscard]] std::size_t most_boxes() const { return most_boxes_; }
   /// Boxes that this rank has bounded.
   [[nodiscard]] std::size_t bounded() const { return bounded_; }
+
+  /// What one thread needs for one box.
+  [[nodiscard]] static std::size_t least_bytes() {
+    return memory_of<Net, M>::total({hidden_bounds::crown, 1, 0, true, 1, M::threads()}) +
+           memory_of<Net, A>::total({hidden_bounds::interval, 2, 0, true, 1, A::threads()});
+  }
 
   [[nodiscard]] std::size_t planned_bytes() const {
     return workers_.size() * workers_.front()->planned_bytes(most_boxes_);

@@ -8,9 +8,12 @@
 #include <limits>
 #include <numeric>
 #include <span>
+#include <string>
 #include <vector>
 
 #include <hull/core/deadline.hpp>
+#include <hull/core/error.hpp>
+#include <hull/propagate/memory.hpp>
 #include <hull/propagate/propagation.hpp>
 #include <hull/search/attack.hpp>
 #include <hull/search/bab.hpp>
@@ -37,6 +40,9 @@ class verifier final : public engine {
 
   [[nodiscard]] verify_report verify(specification const& spec, verify_options const& options,
                                      confirm_function const& confirm) override {
+    expect_room(options, options.method == bound_method::interval ? hidden_bounds::interval
+                         : options.method == bound_method::crown  ? hidden_bounds::crown
+                                                                  : hidden_bounds::alpha_crown);
     problem const asked(spec, graph<Net>::input_size, graph<Net>::output_size);
     deadline end = std::isfinite(options.timeout) ? deadline(options.timeout) : deadline();
     end.watch(options.interrupt);
@@ -81,6 +87,7 @@ class verifier final : public engine {
     auto const method = options.method == bound_method::interval      ? hidden_bounds::interval
                         : options.method == bound_method::alpha_crown ? hidden_bounds::alpha_crown
                                                                       : hidden_bounds::crown;
+    expect_room(options, method);
     std::vector<input_range> joined = *asked.boxes.front();
     for (box_view box : asked.boxes) {
       for (std::size_t i = 0; i < joined.size(); ++i) {
@@ -153,10 +160,25 @@ class verifier final : public engine {
     return options.memory_budget > state ? options.memory_budget - state : 0;
   }
 
-  /// As many boxes at a time as take at most half the budget.
-  [[nodiscard]] static std::size_t batch_size(verify_options const& options) {
+  /// Bytes below which the bounds of so many boxes cannot be had.
+  [[nodiscard]] std::size_t least_bytes(hidden_bounds method, std::size_t boxes) const {
+    return memory_of<Net, M>::total({method, boxes, 0, true, machine_.parts(), M::threads()});
+  }
+
+  /// Throws hull::error if one box does not fit into the budget.
+  void expect_room(verify_options const& options, hidden_bounds method) const {
+    std::size_t least = least_bytes(method, 1);
+    if (branches(options)) least = std::max(least, input_bounder<Net, H, A>::least_bytes());
+    expect(options.memory_budget >= least, "the memory budget is " + std::to_string(options.memory_budget) +
+                                               " bytes, this network needs " + std::to_string(least));
+  }
+
+  /// As many boxes at a time as take at most half the budget, and leave enough for their rows.
+  [[nodiscard]] std::size_t batch_size(verify_options const& options, hidden_bounds method) const {
     std::size_t const one = network_state<Net>::bytes(1);
-    return std::clamp<std::size_t>(options.memory_budget / 2 / one, 1, 256);
+    std::size_t boxes = std::clamp<std::size_t>(options.memory_budget / 2 / one, 1, 256);
+    while (boxes > 1 && least_bytes(method, boxes) > options.memory_budget) --boxes;
+    return boxes;
   }
 
   /// Bounds of the rows whose boxes are [boxes.first, boxes.last) of the problem, which are the batch of `all`.
@@ -187,7 +209,7 @@ class verifier final : public engine {
              deadline const& end, verify_report& report) {
     detail::stopwatch const watch(report.bound_seconds);
     std::vector<char> refuted(asked.disjuncts(), 0);
-    std::size_t const batch = method == hidden_bounds::alpha_crown ? 1 : batch_size(options);
+    std::size_t const batch = method == hidden_bounds::alpha_crown ? 1 : batch_size(options, method);
     for (std::size_t first = 0; first < open.size();) {
       // the next open disjuncts whose boxes fit into one batch
       std::vector<box_view> boxes;
