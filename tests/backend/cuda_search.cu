@@ -241,7 +241,7 @@ void compare_searches(std::size_t seeds, double radius) {
 TEST_CASE("chosen rows come and go") {
   random_engine random(1);
   hull::cuda::device const at(1);
-  for (auto const [width, rows] :
+  for (auto const& [width, rows] :
        {std::pair<std::size_t, std::size_t>{1, 9000}, {1536, 700}, {70000, 9}, {300000, 3}}) {
     CAPTURE(width);
     // one source for some rows in turn, one for rows far apart, and many for one each
