@@ -109,8 +109,10 @@ TEST_CASE("many boxes, few at a time") {
   for (double i = 0; i < 700; ++i) cases.push_back({{{i, i + 0.5}, {i, i + 0.5}}, {below(0, 2 * i - 0.1)}});
   verify_options options;
   options.memory_budget = 1;
+  CHECK_THROWS_AS(verify(specified(cases), options), error);
+  options.memory_budget = 1100000;
   CHECK(verify(specified(cases), options).answer == verdict::unsat);
-  options.memory_budget = 200000;
+  options.memory_budget = 2000000;
   CHECK(verify(specified(cases), options).answer == verdict::unsat);
   cases[500].constraints = {above(0, 1000.5)};
   CHECK(verify(specified(cases), options).answer == verdict::sat);

@@ -126,7 +126,6 @@ class branch_and_bound final {
     auto roots = climb_root(part, first, report);
     auto& open = part.open;
     if (open.empty() || how_.roots_only) return false;
-    if (attack_open(open)) return true;
     detail::stopwatch const watch(report.tree_seconds);
 
     std::vector<std::vector<std::size_t>> rows;
@@ -143,8 +142,17 @@ class branch_and_bound final {
     std::size_t const batch = std::clamp<std::size_t>(frontier_bytes() / 4 / round, 1, how_.batch);
     std::size_t const most = cuts_ && part.depth < how_.most_cuts ? report.domains + how_.cut_after : ~std::size_t{0};
     std::vector<char> unresolved(open.size(), 0);  // [target] has a domain that could not be settled
+    bool attacked = false;
+    auto const attack_now = [&] {
+      attacked = true;
+      double const before = report.attack_seconds;
+      bool const found = attack_open(open);
+      report.tree_seconds -= report.attack_seconds - before;
+      return found;
+    };
     for (std::size_t number = 1; queue.size() > 0 && report.domains < most; ++number) {
       end_.check();
+      if (number == how_.attack_round && attack_now()) return true;
       bool const corners = (number & (number - 1)) == 0 || number % 64 == 0;
       auto const taken = queue.take(batch);
       bounder_.bring(queue, taken);
@@ -160,6 +168,8 @@ class branch_and_bound final {
     }
     if (attack_corners(report)) return true;
     for (index_t const slot : queue.open()) unresolved[queue.store().target[slot]] = 1;
+    bool const settled = std::find(unresolved.begin(), unresolved.end(), 1) == unresolved.end();
+    if (!attacked && !settled && attack_now()) return true;
     finish(part, unresolved, first, report);
     return false;
   }

@@ -27,7 +27,10 @@ struct branch_options final {
   std::size_t cut_inputs = 8;    // most coordinates
   std::size_t cut_after = 1000;  // domains
   std::size_t most_cuts = 60;    // one inside the other
-  std::size_t corners = 32;      // minimisers attacked at a time, in rounds 1, 2, 4, ... and every 64th
+  // the attack on what the root leaves open begins before this round: it costs more than the first few domains, which
+  // often are all there is
+  std::size_t attack_round = 5;
+  std::size_t corners = 32;  // minimisers attacked at a time, in rounds 1, 2, 4, ... and every 64th
   std::size_t corner_steps = 12;
 };
 
