@@ -28,10 +28,11 @@ struct told final {
 };
 
 /// A margin of the first output a little above or below its least sampled value.
-[[nodiscard]] inline specification near_edge(parameter_map const& p, double share) {
+template <Network Net = deep>
+[[nodiscard]] specification near_edge(parameter_map const& p, double share, double radius = 0.3) {
   random_engine random(3);
-  specification spec{30, 3, {}, "test"};
-  auto const box = random_box(random, 30, 0.3);
+  specification spec{graph<Net>::input_size, graph<Net>::output_size, {}, "test"};
+  auto const box = random_box(random, graph<Net>::input_size, radius);
   linear_constraint form{{{0, 1.0}, {1, -1.0}}, {}, 0, false};
   double least = 1e30, most = -1e30;
   for (std::size_t n = 0; n < 4000; ++n) {
@@ -40,7 +41,7 @@ struct told final {
       double const at = n % 2 == 0 ? uniform(random, 0, 1) : std::round(uniform(random, 0, 1));
       x.push_back(range.lower + at * (range.upper - range.lower));
     }
-    auto const y = evaluate<deep>(p, x).back().data;
+    auto const y = evaluate<Net>(p, x).back().data;
     double const value = static_cast<double>(y[0] - y[1]);
     least = std::min(least, value);
     most = std::max(most, value);
@@ -50,11 +51,11 @@ struct told final {
   return spec;
 }
 
-template <class Engine>
+template <Network Net = deep, class Engine>
 told ask(Engine& engine, parameter_map const& p, specification const& spec) {
   confirm_function const confirm = [&](std::span<double const> x) {
     std::vector<long double> const at(x.begin(), x.end());
-    auto const y = evaluate<deep>(p, at).back().data;
+    auto const y = evaluate<Net>(p, at).back().data;
     return value_of(spec.disjuncts[0].constraints[0], y, at) <= 0;
   };
   verify_options options;
