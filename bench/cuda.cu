@@ -16,7 +16,7 @@
 //
 //   --method ibp|crown|alpha-crown   crown
 //   --rounding nearest|outward       outward
-//   --precision fp32|tf32x3          fp32; of the products of wide dense stages
+//   --precision fp32|tf32x3|fp16x3   fp32; of the products of wide dense stages
 //   --device cuda|cpu                only what the binary was compiled for
 //   --repeat N, --warmup N           10, 3; fewer once --seconds S (60) have passed
 //   --row-bytes N                    budget of one chunk of rows; default: that of propagation
@@ -88,7 +88,7 @@ constexpr char const* work_name = HULL_BENCH_NAME(HULL_BENCH_WORK);
 
 #ifdef __CUDACC__
 constexpr char const* device_name = "cuda";
-using hull::cuda::Fp32, hull::cuda::Tf32x3;
+using hull::cuda::Fp32, hull::cuda::Tf32x3, hull::cuda::Fp16x3;
 template <class R, class P>
 using machine_of = hull::cuda::machine<net, R, lone_member<net>, P>;
 
@@ -103,6 +103,7 @@ std::size_t driver_bytes() {
 constexpr char const* device_name = "cpu";
 struct Fp32 {};
 using Tf32x3 = Fp32;  // the CPU has no other way
+using Fp16x3 = Fp32;
 template <class R, class P>
 using machine_of = hull::cpu::machine<net, R>;
 
@@ -274,7 +275,7 @@ void measure(options const& given) {
 int usage(std::string const& what) {
   std::fprintf(stderr,
                "bench_cuda: %s\nusage: %s [--method ibp|crown|alpha-crown] [--rounding nearest|outward] [--precision "
-               "fp32|tf32x3] [--device %s] "
+               "fp32|tf32x3|fp16x3] [--device %s] "
                "[--repeat N] [--warmup N] [--seconds S] [--row-bytes N] [--intersect yes|no] [--weights FILE] "
                "[--radius R]\n",
                what.c_str(), work_name, device_name);
@@ -296,7 +297,7 @@ int main(int argc, char** argv) {
   auto const is_one_of = [&](char const* option, auto const&... allowed) { return ((text[option] == allowed) || ...); };
   if (!is_one_of("--method", "ibp", "crown", "alpha-crown")) return usage("which method?");
   if (!is_one_of("--rounding", "nearest", "outward")) return usage("which rounding?");
-  if (!is_one_of("--precision", "fp32", "tf32x3")) return usage("which precision?");
+  if (!is_one_of("--precision", "fp32", "tf32x3", "fp16x3")) return usage("which precision?");
   if (!is_one_of("--intersect", "yes", "no")) return usage("--intersect yes or no?");
   if (!is_one_of("--device", device_name)) return usage("compiled for another device");
   auto const number = [&](char const* option) { return std::strtoul(text[option].c_str(), nullptr, 10); };
@@ -314,6 +315,7 @@ int main(int argc, char** argv) {
     bool const nearest = given.rounding == "nearest";
     if (given.precision == "fp32") nearest ? measure<Nearest, Fp32>(given) : measure<Outward, Fp32>(given);
     if (given.precision == "tf32x3") nearest ? measure<Nearest, Tf32x3>(given) : measure<Outward, Tf32x3>(given);
+    if (given.precision == "fp16x3") nearest ? measure<Nearest, Fp16x3>(given) : measure<Outward, Fp16x3>(given);
   } catch (std::exception const& e) {
     std::fprintf(stderr, "bench_cuda: %s\n", e.what());
     return 1;

@@ -286,8 +286,9 @@ def main() -> None:
     parser.add_argument("--bin", type=Path, required=True, help="folder of the binaries bench_cuda_WORK")
     parser.add_argument("--works", nargs="+", default=WORKS, choices=WORKS, metavar="WORK", help=", ".join(WORKS))
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
-    parser.add_argument("--roundings", nargs="+", default=["nearest", "outward", "outward/tf32x3"],
-                        choices=["nearest", "outward", "nearest/tf32x3", "outward/tf32x3"])
+    parser.add_argument("--roundings", nargs="+", default=["nearest", "outward", "outward/tf32x3", "outward/fp16x3"],
+                        choices=["nearest", "outward", "nearest/tf32x3", "outward/tf32x3", "nearest/fp16x3",
+                                 "outward/fp16x3"])
     parser.add_argument("--repeat", type=int, default=10, help="measured runs, after 3 others; alpha-CROWN: 3 after 1")
     parser.add_argument("--seconds", type=float, default=30, help="no further runs of one side after so many")
     parser.add_argument("--timeout", type=float, default=120, help="seconds after which a process of hull is given up")

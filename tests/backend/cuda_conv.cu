@@ -24,14 +24,6 @@ namespace gpu = hull::cuda;  // libcu++ has a namespace cuda, too
 
 namespace {
 
-bool no_device() {
-  int count = 0;
-  if (cudaGetDeviceCount(&count) == cudaSuccess && count > 0) return false;
-  cudaGetLastError();
-  MESSAGE("no CUDA device: skipped");
-  return true;
-}
-
 struct shape final {
   std::string name;
   std::size_t in, height, width, out;
@@ -241,7 +233,6 @@ std::vector<float> points_on_device(problem const& p, std::size_t rows, std::vec
 }  // namespace
 
 TEST_CASE("conv_backward is within its stated error, and independent of what runs beside a row") {
-  if (no_device()) return;
   for (shape const& s : shapes()) {
     CAPTURE(s.name);
     problem const p(s);
@@ -273,7 +264,6 @@ TEST_CASE("conv_backward is within its stated error, and independent of what run
 }
 
 TEST_CASE("conv_backward keeps NaN, and the sign of zeros that it does not reach") {
-  if (no_device()) return;
   problem const p(shapes()[0]);
   std::size_t const ins = p.x.live.size(), outs = p.y.live.size();
   std::vector<float> a_y(2 * outs, 0.0f);
@@ -289,7 +279,6 @@ TEST_CASE("conv_backward keeps NaN, and the sign of zeros that it does not reach
 }
 
 TEST_CASE("conv_backward in several chunks") {
-  if (no_device()) return;
   shape const s = make_shape<kernel<3, 3>, stride<2, 2>, pad<1, 1, 1, 1>>("chunks", 1, 256, 256, 16);
   problem const p(s);
   std::size_t const rows = gpu::make_conv_plan(p.in, p.out, s.filter, true).chunk_rows() + 3;
@@ -307,7 +296,6 @@ TEST_CASE("conv_backward in several chunks") {
 }
 
 TEST_CASE("conv_seed is that of the CPU") {
-  if (no_device()) return;
   for (shape const& s : shapes()) {
     CAPTURE(s.name);
     problem const p(s);
@@ -335,7 +323,6 @@ TEST_CASE("conv_seed is that of the CPU") {
 }
 
 TEST_CASE("conv_points is the convolution") {
-  if (no_device()) return;
   for (shape const& s : shapes()) {
     CAPTURE(s.name);
     problem const p(s);
@@ -361,7 +348,6 @@ TEST_CASE("conv_points is the convolution") {
 }
 
 TEST_CASE("conv_forward gives the intervals of the CPU") {
-  if (no_device()) return;
   for (shape const& s : shapes()) {
     CAPTURE(s.name);
     problem const p(s);

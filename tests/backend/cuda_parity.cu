@@ -19,13 +19,6 @@ using namespace hull::reference;
 
 namespace {
 
-bool has_device() {
-  int count = 0;
-  bool const found = cudaGetDeviceCount(&count) == cudaSuccess && count > 0;
-  if (!found) MESSAGE("no GPU: skipped");
-  return found;
-}
-
 /// All that a propagation tells.
 struct answer final {
   std::vector<float> lower, upper;
@@ -215,40 +208,32 @@ static_assert(patches<uneven_chain>[3][1].kept && patches<uneven_chain>[4][3].ke
 
 }  // namespace
 
-TEST_CASE("residual and grouped convolutions") {
-  if (!has_device()) return;
-  compare<residual, Outward>("residual", 3, 0.05);
-}
+TEST_CASE("residual and grouped convolutions") { compare<residual, Outward>("residual", 3, 0.05); }
 
 #ifndef HULL_CUDA_QUICK  // where nothing can run, one network under one rounding is compiled: all take minutes
 TEST_CASE("dense networks") {
-  if (!has_device()) return;
   compare<dense, Outward>("dense", 1, 0.05);
   compare<dense, Nearest>("dense", 1, 0.05);
 }
 TEST_CASE("wide networks, on tensor cores too") {
-  if (!has_device()) return;
   compare<wide, Outward>("wide", 5, 0.02);
   compare<wide, Nearest>("wide", 5, 0.02);
   compare<wide, Outward, hull::cuda::Tf32x3>("wide", 5, 0.02);
   compare<wide, Nearest, hull::cuda::Tf32x3>("wide", 5, 0.02);
+  if (!hull::cuda::has_wgmma()) return;
+  compare<wide, Outward, hull::cuda::Fp16x3>("wide", 5, 0.02);
+  compare<wide, Nearest, hull::cuda::Fp16x3>("wide", 5, 0.02);
 }
 TEST_CASE("curved activations") {
-  if (!has_device()) return;
   compare<curved, Outward>("curved", 2, 0.1);
   compare<curved, Nearest>("curved", 2, 0.1);
 }
-TEST_CASE("residual and grouped convolutions, nearest") {
-  if (!has_device()) return;
-  compare<residual, Nearest>("residual", 3, 0.05);
-}
+TEST_CASE("residual and grouped convolutions, nearest") { compare<residual, Nearest>("residual", 3, 0.05); }
 TEST_CASE("pools with windows that overlap") {
-  if (!has_device()) return;
   compare<pooled, Outward>("pooled", 4, 0.05);
   compare<pooled, Nearest>("pooled", 4, 0.05);
 }
 TEST_CASE("chains of convolutions") {
-  if (!has_device()) return;
   compare<chain, Outward>("chain", 5, 0.012);
   compare<chain, Nearest>("chain", 5, 0.03);
   compare<uneven_chain, Outward>("uneven chain", 6, 0.1);

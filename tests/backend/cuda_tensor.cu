@@ -21,169 +21,39 @@
 #include <hull/backend/cuda/tensor_product.cuh>
 #include <hull/propagate/rounding_error.hpp>
 
+#include "backend/milliseconds.cuh"
+#include "backend/product_problem.cuh"
 #include "support/uploaded.cuh"
 
 using namespace hull;
-using hull::reference::uploaded;
+using namespace hull::reference;
 namespace gpu = hull::cuda;  // libcu++ has a namespace cuda, too
 
 namespace {
 
-bool no_device() {
-  int count = 0;
-  if (cudaGetDeviceCount(&count) == cudaSuccess && count > 0) return false;
-  cudaGetLastError();
-  MESSAGE("no CUDA device: skipped");
-  return true;
+/// C after the product, of `count` rows from `first` on. `Tile` void: the one that the library chooses.
+template <class Tile = void, bool Transposed>
+std::vector<float> run(problem<Transposed> const& p, bool overwrite, std::size_t first, std::size_t count) {
+  return p.run(
+      [&](float const* a, std::size_t rows, gpu::gathered<Transposed> const& b, float* c) {
+        if constexpr (std::is_void_v<Tile>) {
+          gpu::tensor_product(nullptr, gpu::processors_of_device(), a, rows, p.terms, b, p.columns, c, p.c_stride,
+                              overwrite);
+        } else {
+          gpu::launch_tensor_product<Tile>(nullptr, a, rows, p.terms, b, p.columns, c, p.c_stride, overwrite);
+        }
+      },
+      first, count);
+}
+template <class Tile = void, bool Transposed>
+std::vector<float> run(problem<Transposed> const& p, bool overwrite) {
+  return run<Tile>(p, overwrite, 0, p.rows);
 }
 
-std::size_t processors() {
-  int count = 0;
-  gpu::check(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, 0), "multiprocessors");
-  return static_cast<std::size_t>(count);
-}
-
-float from_bits(std::uint32_t bits) {
-  float x;
-  std::memcpy(&x, &bits, sizeof x);
-  return x;
-}
-std::uint32_t bits_of(float x) {
-  std::uint32_t bits;
-  std::memcpy(&bits, &x, sizeof bits);
-  return bits;
-}
-bool same_bits(std::vector<float> const& a, std::vector<float> const& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
-}
-
-enum class numbers {
-  normal,
-  cancelling,
-  wide,
-  spiked,
-  low_bits,
-  subnormal,
-  faint,
-  low_places,
-  half_place,
-  extreme,
-  mixed_zero
-};
-constexpr numbers all_numbers[] = {numbers::normal,     numbers::cancelling, numbers::wide,      numbers::spiked,
-                                   numbers::low_bits,   numbers::subnormal,  numbers::faint,     numbers::low_places,
-                                   numbers::half_place, numbers::extreme,    numbers::mixed_zero};
-
-/// Number k of a sum. `left`: of A, else of B.
-float draw(numbers kind, std::size_t k, bool left, std::mt19937& random) {
-  float const x = std::normal_distribution<float>()(random);
-  int const any = static_cast<int>(random() % 1024);
-  switch (kind) {
-    case numbers::normal:
-      return x;
-    case numbers::cancelling:
-      return left ? (k % 2 ? -1.0f : 1.0f) * (1 + 1e-3f * x) : 1 + 1e-3f * x;
-    case numbers::wide:
-      return std::ldexp(x, any % 201 - 100) * (left ? 1.0f : 0.0f) + (left ? 0.0f : x);
-    case numbers::spiked:
-      return k % 7 == 0 ? std::ldexp(x, 40) : x;
-    case numbers::low_bits:
-      return from_bits(bits_of(x) | 0xfffu);
-    case numbers::subnormal:
-      return std::ldexp(x, left ? any % 50 - 140 : any % 9 + 60);
-    case numbers::faint:
-      return std::ldexp(x, left ? any % 9 + 60 : any % 50 - 140);
-    case numbers::low_places:
-      return from_bits((0x3f800000u + static_cast<unsigned>(any % 4) * 0x2000u) | 0x1fffu);
-    case numbers::half_place:
-      return from_bits((0x3f800fffu + static_cast<unsigned>(any % 3)) | (left && k % 2) << 31);
-    case numbers::extreme:
-      return std::ldexp(x, left ? any % 201 - 100 : 15 - any % 31) * (k % 3 ? 1.0f : -1.0f);
-    case numbers::mixed_zero:
-      return any % 3 == 0 ? 0.0f : std::ldexp(x, any % 2 ? 30 : -30);
-  }
-  return x;
-}
-
-/// One product; B is gathered from a larger matrix whose rows are out of order and some of whose columns are missing.
-template <bool Transposed>
-struct problem final {
-  std::size_t rows, terms, columns, stride, c_stride;
-  std::vector<float> a, weight, c;
-  std::vector<index_t> list_rows, list_columns;
-
-  problem(std::size_t rows_, std::size_t terms_, std::size_t columns_, numbers kind, unsigned seed)
-      : rows(rows_), terms(terms_), columns(columns_), c_stride(columns_ + 3) {
-    std::mt19937 random(seed);
-    std::size_t const height = (Transposed ? columns : terms) + 5;
-    stride = (Transposed ? terms : columns) + 7;
-    for (std::size_t i = 0; i < rows * terms; ++i) a.push_back(draw(kind, i % terms, true, random));
-    for (std::size_t i = 0; i < height * stride; ++i) {
-      weight.push_back(draw(kind, Transposed ? i % stride : i / stride, false, random));
-    }
-    for (std::size_t i = 0; i < rows * c_stride; ++i) c.push_back(draw(numbers::normal, i, true, random));
-    for (std::size_t i = 0; i < height; ++i) list_rows.push_back(static_cast<index_t>(i));
-    std::shuffle(list_rows.begin(), list_rows.end(), random);
-    for (std::size_t i = 0; i < stride; ++i) list_columns.push_back(static_cast<index_t>(i));
-    for (int i = 0; i < 7; ++i) {
-      list_columns.erase(list_columns.begin() + static_cast<std::ptrdiff_t>(random() % list_columns.size()));
-    }
-  }
-  [[nodiscard]] float b(std::size_t k, std::size_t j) const {
-    if constexpr (Transposed) return weight[list_rows[j] * stride + list_columns[k]];
-    return weight[list_rows[k] * stride + list_columns[j]];
-  }
-  /// C after the product; of `count` rows from `first` on. `Tile` void: the one that the library chooses.
-  template <class Tile = void>
-  [[nodiscard]] std::vector<float> run(bool overwrite, std::size_t first, std::size_t count) const {
-    uploaded<float> const on_a(std::vector<float>(a.begin() + static_cast<std::ptrdiff_t>(first * terms),
-                                                  a.begin() + static_cast<std::ptrdiff_t>((first + count) * terms)));
-    uploaded<float> const on_c(std::vector<float>(c.begin() + static_cast<std::ptrdiff_t>(first * c_stride),
-                                                  c.begin() + static_cast<std::ptrdiff_t>((first + count) * c_stride)));
-    uploaded<float> const on_weight(weight);
-    uploaded<index_t> const on_rows(list_rows), on_columns(list_columns);
-    gpu::gathered<Transposed> const b{on_weight.get(), static_cast<unsigned>(stride), on_rows.get(), on_columns.get()};
-    if constexpr (std::is_void_v<Tile>) {
-      gpu::tensor_product(nullptr, processors(), on_a.get(), count, terms, b, columns, on_c.get(), c_stride, overwrite);
-    } else {
-      gpu::launch_tensor_product<Tile>(nullptr, on_a.get(), count, terms, b, columns, on_c.get(), c_stride, overwrite);
-    }
-    return on_c.read();
-  }
-  template <class Tile = void>
-  [[nodiscard]] std::vector<float> run(bool overwrite) const {
-    return run<Tile>(overwrite, 0, rows);
-  }
-};
-
-/// Largest error of the results relative to what docs/soundness_tensor.md allows. Sums in long double: 64 bits, a term
-/// has 48; what they round is far below the bound.
 template <bool Transposed>
 double worst_ratio(problem<Transposed> const& p, std::vector<float> const& found, bool overwrite) {
   using order = gpu::tensor_order;
-  double worst = 0;
-  for (std::size_t r = 0; r < p.rows; ++r) {
-    for (std::size_t j = 0; j < p.c_stride; ++j) {
-      float const before = p.c[r * p.c_stride + j], after = found[r * p.c_stride + j];
-      if (j >= p.columns) {
-        if (bits_of(before) != bits_of(after)) worst = std::numeric_limits<double>::infinity();  // not ours
-        continue;
-      }
-      long double sum = overwrite ? 0 : before, magnitude = 0, floor = 0;
-      for (std::size_t k = 0; k < p.terms; ++k) {
-        long double const x = p.a[r * p.terms + k], y = p.b(k, j);
-        sum += x * y, magnitude += std::fabs(x * y);
-        floor += order::product_floor + order::operand_floor * (std::fabs(x) + std::fabs(y));
-      }
-      long double const bound = order::relative_error(p.terms) * magnitude + floor +
-                                (overwrite ? 0 : gamma(order::additions(p.terms), unit_float) * std::fabs(before));
-      long double const error = std::fabs(static_cast<long double>(after) - sum);
-      if (error == 0) continue;
-      double const ratio = static_cast<double>(error / bound);
-      worst = ratio <= 1e30 ? std::max(worst, ratio) : std::numeric_limits<double>::infinity();  // NaN too
-    }
-  }
-  return worst;
+  return worst_ratio(p, {order::relative_error(p.terms), order::product_floor, order::operand_floor}, found, overwrite);
 }
 
 /// One instruction for each warp: D = A B + C with A [16, 8], B [8, 8] by columns, C and D [16, 8].
@@ -216,7 +86,7 @@ void check_shapes(double& worst) {
     for (numbers const kind : all_numbers) {
       problem<Transposed> const p(rows, terms, columns, kind, ++seed);
       for (bool const overwrite : {true, false}) {
-        std::vector<float> const found = p.run(overwrite);
+        std::vector<float> const found = run(p, overwrite);
         double const ratio = worst_ratio(p, found, overwrite);
         CAPTURE(rows);
         CAPTURE(terms);
@@ -225,37 +95,17 @@ void check_shapes(double& worst) {
         CAPTURE(overwrite);
         CHECK(ratio <= 1);
         worst = std::max(worst, ratio);
-        CHECK(same_bits(found, p.template run<gpu::large_tensor_tile>(overwrite)));
-        CHECK(same_bits(found, p.template run<gpu::middle_tensor_tile>(overwrite)));
-        CHECK(same_bits(found, p.template run<gpu::small_tensor_tile>(overwrite)));
+        CHECK(same_bits(found, run<gpu::large_tensor_tile>(p, overwrite)));
+        CHECK(same_bits(found, run<gpu::middle_tensor_tile>(p, overwrite)));
+        CHECK(same_bits(found, run<gpu::small_tensor_tile>(p, overwrite)));
       }
     }
   }
 }
 
-template <class F>
-double milliseconds(F&& work) {
-  cudaEvent_t start, stop;
-  gpu::check(cudaEventCreate(&start), "event"), gpu::check(cudaEventCreate(&stop), "event");
-  std::vector<float> times;
-  for (int i = 0; i < 12; ++i) {
-    gpu::check(cudaEventRecord(start), "event");
-    work();
-    gpu::check(cudaEventRecord(stop), "event");
-    gpu::check(cudaEventSynchronize(stop), "event");
-    float time = 0;
-    gpu::check(cudaEventElapsedTime(&time, start, stop), "event");
-    if (i >= 2) times.push_back(time);  // two to warm up
-  }
-  cudaEventDestroy(start), cudaEventDestroy(stop);
-  std::sort(times.begin(), times.end());
-  return (times[4] + times[5]) / 2;
-}
-
 }  // namespace
 
 TEST_CASE("the error of the instruction is within the model") {
-  if (no_device()) return;
   std::mt19937 random(5);
   std::size_t const count = 4000;
   double worst = 0;
@@ -290,7 +140,6 @@ TEST_CASE("the error of the instruction is within the model") {
 }
 
 TEST_CASE("places below TF32, overflow and infinity in the instruction") {
-  if (no_device()) return;
   auto const one = [](float x0, float y0, float x1, float y1, float c0) {
     std::vector<float> a(128, 0), b(64, 0), c(128, c0);
     a[0] = x0, b[0] = y0, a[1] = x1, b[1] = y1;
@@ -316,7 +165,6 @@ TEST_CASE("places below TF32, overflow and infinity in the instruction") {
 }
 
 TEST_CASE("errors are within the bound, equal to the bit for every tile") {
-  if (no_device()) return;
   double worst = 0;
   SUBCASE("rows and columns") { check_shapes<false>(worst); }
   SUBCASE("transposed") { check_shapes<true>(worst); }
@@ -324,12 +172,11 @@ TEST_CASE("errors are within the bound, equal to the bit for every tile") {
 }
 
 TEST_CASE_TEMPLATE("tails", Tile, gpu::large_tensor_tile, gpu::middle_tensor_tile, gpu::small_tensor_tile) {
-  if (no_device()) return;
   double worst = 0;
   auto const check = [&]<bool Transposed>(std::size_t rows, std::size_t terms, std::size_t columns) {
     problem<Transposed> const p(rows, terms, columns, numbers::normal, static_cast<unsigned>(rows + terms + columns));
     bool const overwrite = (rows + terms) % 2 == 0;
-    double const ratio = worst_ratio(p, p.template run<Tile>(overwrite), overwrite);
+    double const ratio = worst_ratio(p, run<Tile>(p, overwrite), overwrite);
     CAPTURE(rows);
     CAPTURE(terms);
     CAPTURE(columns);
@@ -349,21 +196,19 @@ TEST_CASE_TEMPLATE("tails", Tile, gpu::large_tensor_tile, gpu::middle_tensor_til
 }
 
 TEST_CASE("no terms") {
-  if (no_device()) return;
   problem<false> const p(3, 0, 4, numbers::normal, 1);
-  CHECK(same_bits(p.run(false), p.c));
-  CHECK(p.run(true)[1] == 0);
+  CHECK(same_bits(run(p, false), p.c));
+  CHECK(run(p, true)[1] == 0);
 }
 
 TEST_CASE("a row is the same to the bit alone, among others, and from run to run") {
-  if (no_device()) return;
   auto const check = [&]<bool Transposed>(std::size_t rows, std::size_t terms, std::size_t columns) {
     problem<Transposed> const p(rows, terms, columns, numbers::wide, 3);
-    std::vector<float> const whole = p.run(false);
-    for (int i = 0; i < 3; ++i) CHECK(same_bits(whole, p.run(false)));
+    std::vector<float> const whole = run(p, false);
+    for (int i = 0; i < 3; ++i) CHECK(same_bits(whole, run(p, false)));
     for (std::size_t const count : {std::size_t{1}, std::size_t{7}, std::size_t{100}}) {
       for (std::size_t first = 0; first + count <= rows; first += rows / 5 + 1) {
-        std::vector<float> const part = p.run(false, first, count);
+        std::vector<float> const part = run(p, false, first, count);
         CHECK(std::memcmp(part.data(), whole.data() + first * p.c_stride, part.size() * sizeof(float)) == 0);
       }
     }
@@ -374,7 +219,6 @@ TEST_CASE("a row is the same to the bit alone, among others, and from run to run
 }
 
 TEST_CASE("NaN, infinity and numbers close to overflow never give a finite sum, and stay in their row") {
-  if (no_device()) return;
   float const infinity = std::numeric_limits<float>::infinity();
   float const hostile[] = {from_bits(0x7fffffffu),
                            from_bits(0xffffffffu),
@@ -386,7 +230,7 @@ TEST_CASE("NaN, infinity and numbers close to overflow never give a finite sum, 
     for (std::size_t const at : {0, 5, 31, 32, 76}) {
       problem<true> p(9, 77, 50, numbers::mixed_zero, 8);  // weights of zero too
       p.a[4 * p.terms + at] = bad;
-      std::vector<float> const found = p.run(false);
+      std::vector<float> const found = run(p, false);
       std::size_t wrong = 0;
       for (std::size_t r = 0; r < p.rows; ++r) {
         for (std::size_t j = 0; j < p.columns; ++j) wrong += std::isfinite(found[r * p.c_stride + j]) == (r == 4);
@@ -397,7 +241,7 @@ TEST_CASE("NaN, infinity and numbers close to overflow never give a finite sum, 
   for (float const large : {std::numeric_limits<float>::max(), 0x1.fffp127f, 0x1.ffep127f, 0x1p127f}) {
     problem<false> p(3, 40, 20, numbers::normal, 9);
     p.a[p.terms + 3] = large;
-    std::vector<float> const found = p.run(true);
+    std::vector<float> const found = run(p, true);
     for (std::size_t j = 0; j < p.columns; ++j) {
       double sum = 0, magnitude = 0;
       for (std::size_t k = 0; k < p.terms; ++k) {
@@ -412,7 +256,6 @@ TEST_CASE("NaN, infinity and numbers close to overflow never give a finite sum, 
 }
 
 TEST_CASE("times") {
-  if (no_device()) return;
   std::mt19937 random(1);
   std::normal_distribution<float> normal;
   for (std::size_t const n : {std::size_t{512}, std::size_t{1024}, std::size_t{2048}, std::size_t{4096}}) {
@@ -422,8 +265,8 @@ TEST_CASE("times") {
     for (std::size_t i = 0; i < n; ++i) list[i] = static_cast<index_t>(i);
     uploaded<float> const a(numbers), w(numbers), c(numbers);
     uploaded<index_t> const all(list);
-    std::size_t const count = processors();
-    auto const report = [&](char const* what, double time) {
+    std::size_t const count = gpu::processors_of_device();
+    auto const report = [&](std::string const& what, double time) {
       MESSAGE(n << ": " << what << ' ' << time << " ms, " << 2e-9 * static_cast<double>(n * n * n) / time
                 << " TFLOP/s");
     };

@@ -242,7 +242,8 @@ class row_climber final : climbing_steps<Net, M> {
     all.send(*machine_, work.parameters);
     machine_->template seed_neurons<S>(*state_, work.rows, work.a);
     this->template evaluate<K - 1>(layout, work);
-    std::vector<double> const bounds(machine_->bounds(work.rows), machine_->bounds(work.rows) + those.size());
+    double const* const found = machine_->bounds(work.rows);
+    std::vector<double> const bounds(found, found + those.size());  // views may read over it
     for (std::size_t r = 0; r < those.size(); ++r) {
       row_view<Net, M> const view(*machine_, *state_, work.a, r);
       auto const line = lines.of(r, bounds[r], view.coefficients(0));

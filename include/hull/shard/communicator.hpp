@@ -6,6 +6,7 @@
 #include <concepts>
 #include <cstddef>
 #include <string>
+#include <vector>
 
 namespace hull {
 
@@ -53,6 +54,16 @@ template <Communicator C>
 [[nodiscard]] std::string lost_rank(C const& ranks) {
   if constexpr (requires { ranks.lost(); }) return ranks.lost();
   return {};
+}
+
+/// `any` of a communicator that has no operation of its own for it.
+template <class C>
+[[nodiscard]] unsigned gathered_bits(C& ranks, unsigned bits) {
+  std::vector<unsigned> every(ranks.size());
+  ranks.all_gather(reinterpret_cast<std::byte const*>(&bits), reinterpret_cast<std::byte*>(every.data()), sizeof bits);
+  unsigned all = 0;
+  for (unsigned const one : every) all |= one;
+  return all;
 }
 
 /// One rank.

@@ -64,13 +64,7 @@ class Rendezvous final {
   void sum(float* values, std::size_t count) { add(values, count); }
   void sum(double* values, std::size_t count) { add(values, count); }
 
-  [[nodiscard]] unsigned any(unsigned bits) {
-    std::vector<unsigned> every(size_);
-    all_gather(reinterpret_cast<std::byte const*>(&bits), reinterpret_cast<std::byte*>(every.data()), sizeof bits);
-    unsigned all = 0;
-    for (unsigned const one : every) all |= one;
-    return all;
-  }
+  [[nodiscard]] unsigned any(unsigned bits) { return gathered_bits(*this, bits); }
 
   void fail(std::string const& why) { link_->fail(why); }
 

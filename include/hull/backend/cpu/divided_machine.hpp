@@ -63,12 +63,7 @@ class divided_machine final : public machine<Net, R, Member> {
   }
 
   /// The least number that any rank has.
-  [[nodiscard]] std::size_t least(std::size_t number) const {
-    std::vector<double> all(this->member_.parts(), 0.0);
-    all[this->member_.place()] = static_cast<double>(number);
-    this->member_.sum(all.data(), all.size());
-    return static_cast<std::size_t>(*std::min_element(all.begin(), all.end()));
-  }
+  [[nodiscard]] std::size_t least(std::size_t number) const { return this->member_.least(number); }
 
   /// Of all ranks.
   template <class S>

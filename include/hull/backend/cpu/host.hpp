@@ -15,19 +15,15 @@
 #include <hull/backend/cpu/parallel.hpp>
 #include <hull/backend/cpu/scores.hpp>
 #include <hull/core/arena.hpp>
-#include <hull/core/deadline.hpp>
-#include <hull/propagate/parameter_numbers.hpp>
-#include <hull/propagate/share.hpp>
 #include <hull/propagate/state.hpp>
+#include <hull/shard/ranked.hpp>
 
 namespace hull::cpu {
 
 template <class Member>
-class host {
+class host : public ranked<Member> {
  public:
-  using member_type = Member;
-
-  explicit host(Member member) : member_(member) {}
+  explicit host(Member member) : ranked<Member>(member) {}
 
   /// One block for everything that follows. Contents of the old block are lost.
   void reserve(std::size_t bytes) {
@@ -90,34 +86,6 @@ class host {
     cpu::keep_rows(parameters, rows);
   }
 
-  // Ranks: see Machine (propagate/machine.hpp).
-  [[nodiscard]] row_range share(std::size_t rows) const { return member_.share(rows); }
-  [[nodiscard]] std::size_t most(std::size_t rows) const { return member_.most(rows); }
-  [[nodiscard]] std::size_t rank() const { return member_.rank(); }
-  [[nodiscard]] std::size_t parts() const { return member_.parts(); }
-  [[nodiscard]] static std::size_t least(std::size_t number) { return number; }
-  [[nodiscard]] bool any(bool mine, deadline const& end) const { return member_.any(mine, end); }
-  void poll(deadline const& end) const { member_.poll(end); }
-  template <class T>
-  void gather(T* numbers, std::size_t count) const {
-    member_.gather(numbers, count);
-  }
-  /// Sums over the ranks that divide rows.
-  template <class T>
-  void add_ranks(T* numbers, std::size_t count) const {
-    member_.add_ranks(numbers, count);
-  }
-  [[nodiscard]] std::size_t ranks() const { return member_.ranks(); }
-  // Ranks that divide neurons: there are none but this (divided_machine.hpp).
-  [[nodiscard]] static std::size_t place() { return 0; }
-  [[nodiscard]] static std::size_t places() { return 1; }
-  template <class T>
-  static void add_parts(T* /*numbers*/, std::size_t /*count*/) {}
-  template <class S>
-  [[nodiscard]] static column_counts column_counts_of(std::size_t mine) {
-    return {{mine}, 0};
-  }
-
   /// Domains that branch and bound splits in one round.
   static constexpr std::size_t domains_at_once = 64;
 
@@ -136,9 +104,6 @@ class host {
       for (std::size_t i = 0; i < count; ++i) body(i, std::size_t{0});
     }
   }
-
- protected:
-  Member member_;
 
  private:
   struct release {

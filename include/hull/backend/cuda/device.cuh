@@ -35,6 +35,13 @@ inline constexpr unsigned warp = 32;
   return static_cast<unsigned>(std::max<std::size_t>(1, (count + size - 1) / size));
 }
 
+[[nodiscard]] inline std::size_t processors_of_device() {
+  int number = 0, count = 0;
+  check(cudaGetDevice(&number), "current device");
+  check(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, number), "multiprocessors");
+  return static_cast<std::size_t>(count);
+}
+
 /// Lets a kernel take this much dynamic shared memory; once for each kernel. Throws hull::error where the device has
 /// less.
 template <class Kernel>
@@ -87,7 +94,7 @@ class device final {
     if (major < 8) {
       throw error("CUDA: compute capability " + std::to_string(major) + ".x; 8.0 is the least", fault::device);
     }
-    check(cudaDeviceGetAttribute(&processors_, cudaDevAttrMultiProcessorCount, number), "multiprocessors");
+    processors_ = processors_of_device();
     check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "stream");
     counters_ = allocate<index_t>(counters);
     mail_ = allocate<std::byte>(mail_bytes);
@@ -103,7 +110,7 @@ class device final {
   }
 
   [[nodiscard]] cudaStream_t stream() const { return stream_; }
-  [[nodiscard]] std::size_t processors() const { return static_cast<std::size_t>(processors_); }
+  [[nodiscard]] std::size_t processors() const { return processors_; }
 
   /// Waits for all work. Throws hull::error if a kernel failed.
   void finish() const { check(cudaStreamSynchronize(stream_), "a kernel"); }
@@ -163,7 +170,7 @@ class device final {
 
  private:
   cudaStream_t stream_ = nullptr;
-  int processors_ = 0;
+  std::size_t processors_ = 0;
   device_block<index_t> counters_;
   device_block<std::byte> mail_;
   std::unique_ptr<std::byte, pinned_free> pinned_;  // one half for what is read, the other for what is written

@@ -13,19 +13,15 @@
 #include <hull/backend/cuda/scores.cuh>
 #include <hull/backend/cuda/transfer.cuh>
 #include <hull/core/arena.hpp>
-#include <hull/core/deadline.hpp>
-#include <hull/propagate/parameter_numbers.hpp>
-#include <hull/propagate/share.hpp>
 #include <hull/propagate/state.hpp>
+#include <hull/shard/ranked.hpp>
 
 namespace hull::cuda {
 
 template <class Member>
-class host {
+class host : public ranked<Member> {
  public:
-  using member_type = Member;
-
-  host(Member member, std::size_t counters) : member_(member), device_(counters) {}
+  host(Member member, std::size_t counters) : ranked<Member>(member), device_(counters) {}
 
   /// One block for everything that follows. Contents of the old block are lost.
   void reserve(std::size_t bytes) {
@@ -90,33 +86,6 @@ class host {
     cuda::score_rows<Net>(device_, state, free, parameters, a, rows, stages, found);
   }
 
-  // Ranks: see Machine.
-  [[nodiscard]] row_range share(std::size_t rows) const { return member_.share(rows); }
-  [[nodiscard]] std::size_t most(std::size_t rows) const { return member_.most(rows); }
-  [[nodiscard]] std::size_t rank() const { return member_.rank(); }
-  [[nodiscard]] std::size_t parts() const { return member_.parts(); }
-  [[nodiscard]] static std::size_t least(std::size_t number) { return number; }
-  [[nodiscard]] bool any(bool mine, deadline const& end) const { return member_.any(mine, end); }
-  void poll(deadline const& end) const { member_.poll(end); }
-  template <class T>
-  void gather(T* numbers, std::size_t count) const {
-    member_.gather(numbers, count);
-  }
-  template <class T>
-  void add_ranks(T* numbers, std::size_t count) const {
-    member_.add_ranks(numbers, count);
-  }
-  [[nodiscard]] std::size_t ranks() const { return member_.ranks(); }
-  // Ranks that divide neurons: there are none but this.
-  [[nodiscard]] static std::size_t place() { return 0; }
-  [[nodiscard]] static std::size_t places() { return 1; }
-  template <class T>
-  static void add_parts(T* /*numbers*/, std::size_t /*count*/) {}
-  template <class S>
-  [[nodiscard]] static column_counts column_counts_of(std::size_t mine) {
-    return {{mine}, 0};
-  }
-
   /// Domains that branch and bound splits in one round: few fill no GPU.
   static constexpr std::size_t domains_at_once = 2048;
 
@@ -130,7 +99,6 @@ class host {
  protected:
   [[nodiscard]] cudaStream_t stream() const { return device_.stream(); }
 
-  Member member_;
   device device_;
 
  private:

@@ -12,7 +12,7 @@
 namespace hull::cuda {
 
 /// `Member`: what this rank holds of the network and does with the others (shard/member.hpp); by default it is alone.
-/// `P`: precision of the products of wide dense stages, Fp32 or Tf32x3 (precision.cuh).
+/// `P`: precision of the products of wide dense stages, Fp32, Tf32x3 or Fp16x3 (precision.cuh).
 template <Network Net, class R, class Member = lone_member<Net>, class P = Fp32>
 class machine : public steps<Net, R, Member, P> {
   using base = steps<Net, R, Member, P>;
@@ -119,9 +119,9 @@ class machine : public steps<Net, R, Member, P> {
     auto const in = targets<S>(d);
     unsigned const blocks = static_cast<unsigned>(rows.count);
     if constexpr (HeadOf<typename S::head, linear_head>) {
-      multiply_rows<base::template on_tensor_cores<S>>(device_, in[0], rows.count, x[0]->live_count,
-                                                       this->template live_weights<S, true>(y, *x[0]), y.live_count,
-                                                       head, y.live_count, true);
+      base::template precision_of<S>::multiply(device_, in[0], rows.count, x[0]->live_count,
+                                               this->template live_weights<S, true>(y, *x[0]), y.live_count,
+                                               this->largest_weight_[S::number], head, y.live_count, true, scratch);
     }
     if constexpr (HeadOf<typename S::head, conv_head>) {
       conv_points(stream(), this->template filters<S>(), rows.count, *x[0], in[0], y, head, scratch);

@@ -1,22 +1,43 @@
 // SPDX-License-Identifier: Apache-2.0
-// How products of wide dense stages are computed, and what each way costs soundness.
+// How products of wide dense stages are computed.
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <string_view>
 
+#include <hull/backend/cuda/device.cuh>
+#include <hull/backend/cuda/half_product.cuh>
+#include <hull/backend/cuda/product.cuh>
+#include <hull/backend/cuda/product_cost.cuh>
 #include <hull/backend/cuda/tensor_product.cuh>
 #include <hull/backend/summation.hpp>
-#include <hull/core/config.hpp>
-#include <hull/propagate/rounding_error.hpp>
+#include <hull/core/error.hpp>
 
 namespace hull::cuda {
+
+// A precision has
+//   scratch_floats(terms, columns)   floats of scratch that a product takes
+//   errors(terms, largest)           of a product with that many terms, of weights up to this magnitude
+//   multiply(...)                    C (+)= A B, see product.cuh, for weights up to `largest`
+//   expect_device()                  throws hull::error where the current device cannot do it
 
 /// Single precision on CUDA cores.
 struct Fp32 final {
   static constexpr std::string_view name = "fp32";
   static constexpr bool tensor = false;
+
+  [[nodiscard]] static constexpr std::size_t scratch_floats(std::size_t /*terms*/, std::size_t /*columns*/) {
+    return 0;
+  }
+  [[nodiscard]] static tensor_errors errors(std::size_t /*terms*/, float /*largest*/) { return {}; }
+  static void expect_device() {}
+
+  template <bool Transposed>
+  static void multiply(device const& at, float const* a, std::size_t rows, std::size_t terms,
+                       gathered<Transposed> const& b, std::size_t columns, float /*largest*/, float* c,
+                       std::size_t c_stride, bool overwrite, float* /*scratch*/) {
+    product(at.stream(), at.processors(), a, rows, terms, b, columns, c, c_stride, overwrite);
+  }
 };
 
 /// Tensor cores, every float split into two TF32 numbers (docs/soundness_tensor.md): faster, and a little looser under
@@ -24,41 +45,50 @@ struct Fp32 final {
 struct Tf32x3 final {
   static constexpr std::string_view name = "tf32x3";
   static constexpr bool tensor = true;
+
+  [[nodiscard]] static constexpr std::size_t scratch_floats(std::size_t /*terms*/, std::size_t /*columns*/) {
+    return 0;
+  }
+  [[nodiscard]] static tensor_errors errors(std::size_t /*terms*/, float /*largest*/) {
+    using order = tensor_order;  // fewer terms err less than a full chain
+    return {order::chain_error(chain_terms), order::product_floor, order::operand_floor, order::operand_floor};
+  }
+  static void expect_device() {}
+
+  template <bool Transposed>
+  static void multiply(device const& at, float const* a, std::size_t rows, std::size_t terms,
+                       gathered<Transposed> const& b, std::size_t columns, float /*largest*/, float* c,
+                       std::size_t c_stride, bool overwrite, float* /*scratch*/) {
+    tensor_product(at.stream(), at.processors(), a, rows, terms, b, columns, c, c_stride, overwrite);
+  }
 };
 
-/// What the backward product of one stage costs, as kernels take it.
-struct product_cost final {
-  std::size_t roundings = 0;  // that a coefficient meets, all columns counted (backend/roundings.hpp)
-  bool ordered = false;       // a Linear head: live columns alone make chains, and late terms meet fewer additions
-  bool tensor = false;        // its chains are summed on tensor cores
-  bool rounded = false;       // its weights are rounded themselves
+/// Tensor cores of compute capability 9.0 (H100, H200), every float a pair of halfs: the fastest, takes memory for
+/// packed operands, and is as loose as Tf32x3.
+struct Fp16x3 final {
+  static constexpr std::string_view name = "fp16x3";
+  static constexpr bool tensor = true;
 
-  /// Relative error of what live column c sends back, of `live` among `size` columns.
-  [[nodiscard]] HULL_FN double relative(std::size_t size, std::size_t live, std::size_t c) const {
-    if (!ordered) return gamma(roundings, unit_float);
-    std::size_t const saved = product_additions(size) - product_additions(live);  // chains that were not made
-    if (!tensor) return gamma(roundings - saved - c % chain_terms - c / chain_terms, unit_float);
-    return tensor_relative(roundings - alone(size) - saved - c / chain_terms);
+  [[nodiscard]] static constexpr std::size_t scratch_floats(std::size_t terms, std::size_t columns) {
+    return half_scratch_floats(terms, columns);
   }
-  /// The same for every column.
-  [[nodiscard]] HULL_FN double relative(std::size_t size) const {
-    return tensor ? tensor_relative(roundings - alone(size)) : gamma(roundings, unit_float);
+  [[nodiscard]] static tensor_errors errors(std::size_t terms, float largest) {
+    using order = half_order;
+    // the largest number of a row is at most the sum of its magnitudes
+    double const range = order::range_error * static_cast<double>(largest) * static_cast<double>(terms + 1);
+    return {order::chain_error(chain_terms), order::product_floor, order::operand_floor + range, order::operand_floor};
+  }
+  static void expect_device() {
+    if (!has_wgmma()) {
+      throw error("CUDA: precision fp16x3 needs compute capability 9.0 (H100, H200); take tf32x3", fault::device);
+    }
   }
 
-  // Underflow: of one product, and of one term relative to the magnitudes of its factors.
-  [[nodiscard]] HULL_FN constexpr double product_floor() const {
-    return tensor ? tensor_order::product_floor : float_floor;
-  }
-  [[nodiscard]] HULL_FN constexpr double operand_floor() const { return tensor ? tensor_order::operand_floor : 0; }
-
- private:
-  /// Roundings of a term in its own chain, on CUDA cores.
-  [[nodiscard]] HULL_FN static std::size_t alone(std::size_t size) {
-    return 1 + (size < chain_terms ? size : chain_terms);
-  }
-  [[nodiscard]] HULL_FN static double tensor_relative(std::size_t additions) {
-    constexpr double chain = tensor_order::chain_error(chain_terms);  // fewer terms err less
-    return chain + (1 + chain) * gamma(additions, unit_float);
+  template <bool Transposed>
+  static void multiply(device const& at, float const* a, std::size_t rows, std::size_t terms,
+                       gathered<Transposed> const& b, std::size_t columns, float largest, float* c,
+                       std::size_t c_stride, bool overwrite, float* scratch) {
+    half_product(at.stream(), at.processors(), a, rows, terms, b, columns, largest, c, c_stride, overwrite, scratch);
   }
 };
 

@@ -8,7 +8,7 @@
 
 #include <hull/backend/cuda/device.cuh>
 #include <hull/backend/cuda/forward.cuh>
-#include <hull/backend/cuda/precision.cuh>
+#include <hull/backend/cuda/product_cost.cuh>
 #include <hull/backend/cuda/reduce.cuh>
 #include <hull/backend/cuda/weights.cuh>
 #include <hull/backend/lines.hpp>
@@ -70,10 +70,11 @@ __device__ unsigned compact_stage(stage_state const& s, std::size_t batch, sprea
     block_sums<Threads>(sums);
     if (threadIdx.x != 0) continue;
     s.total_spread[b] = sums[0];
+    tensor_errors const& small = cost.on_tensor_cores;
     double spread = 0;
     for (unsigned i = 0; i < x.count; ++i) spread += x.operand[i][b];
     s.floor[b] =
-        Outward ? (2 * float_floor + cost.operand_floor()) * sums[1] + cost.product_floor() * count * spread : 0;
+        Outward ? (2 * float_floor + small.floor_of_weights) * sums[1] + small.product_floor * count * spread : 0;
   }
   __syncthreads();
   return count;
@@ -94,9 +95,9 @@ __device__ void set_error(stage_state const& s, std::size_t at, std::size_t live
   }
   double const weight_error = cost.rounded ? 1.001 * unit_float : 0;
   s.error[at] = column_error(s, at, s.size, cost.relative(s.size, live, at % live), weight_error);
-  if (!cost.tensor) return;
+  if (!cost.tensor()) return;
   double const low = std::fabs(s.lower_slope[at]), high = std::fabs(s.upper_slope[at]);
-  double const small = cost.operand_floor() * x.operand[0][at / live] * (low < high ? high : low);
+  double const small = cost.on_tensor_cores.floor_of_a * x.operand[0][at / live] * (low < high ? high : low);
   s.error[at] = up::from_double(up::add(static_cast<double>(s.error[at]), 1.001 * small));
 }
 template <bool Outward>

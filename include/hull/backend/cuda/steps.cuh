@@ -4,6 +4,8 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
+#include <cmath>
 #include <span>
 #include <type_traits>
 #include <vector>
@@ -13,7 +15,6 @@
 #include <hull/backend/cuda/forms.cuh>
 #include <hull/backend/cuda/forward.cuh>
 #include <hull/backend/cuda/host.cuh>
-#include <hull/backend/cuda/multiply.cuh>
 #include <hull/backend/cuda/patch_steps.cuh>
 #include <hull/backend/cuda/precision.cuh>
 #include <hull/backend/cuda/relax.cuh>
@@ -51,13 +52,27 @@ class steps : public host<Member> {
   using rounds = rounding_counts<order>;
 
   /// Copies the parameters to the device; borrows what else the member stands for.
-  explicit steps(Member member) : base(member, stage_count<Net> + 1), weights_(member.weights(), device_) {}
+  explicit steps(Member member) : base(member, stage_count<Net> + 1), weights_(member.weights(), device_) {
+    P::expect_device();
+    for_each_stage<1, stage_count<Net>>([&]<std::size_t K> {
+      using S = stage<Net, K>;
+      if constexpr (on_tensor_cores<S>) {
+        float const* const w = member.weights().template tensor<S::info.head, 0>();
+        for (std::size_t i = 0; i < S::size * S::template operand<0>.size(); ++i) {
+          largest_weight_[K] = std::max(largest_weight_[K], std::fabs(w[i]));
+        }
+      }
+    });
+  }
 
   /// Floats of scratch that the backward steps of stage S need.
   template <class S>
   [[nodiscard]] static constexpr std::size_t scratch_floats(std::size_t /*threads*/) {
     if constexpr (HeadOf<typename S::head, conv_head>) {
       return conv_scratch_floats(S::template operand<0>, S::shape, S::head::filter);
+    }
+    if constexpr (HeadOf<typename S::head, linear_head>) {
+      return precision_of<S>::scratch_floats(S::size, S::template operand<0>.size());
     }
     return 0;
   }
@@ -72,6 +87,9 @@ class steps : public host<Member> {
   }
   template <class S>
   [[nodiscard]] static constexpr std::size_t point_floats(std::size_t threads) {
+    if constexpr (HeadOf<typename S::head, linear_head>) {
+      return precision_of<S>::scratch_floats(S::template operand<0>.size(), S::size);
+    }
     return scratch_floats<S>(threads);
   }
   template <class S>
@@ -198,9 +216,9 @@ class steps : public host<Member> {
     auto const x = sources<S>(state);
     auto const out = targets<S>(a);
     if constexpr (HeadOf<typename S::head, linear_head>) {
-      multiply_rows<on_tensor_cores<S>>(device_, a[S::number], rows.count, y.live_count,
-                                        live_weights<S, false>(y, *x[0]), x[0]->live_count, out[0], x[0]->live_count,
-                                        overwrite[0]);
+      precision_of<S>::multiply(device_, a[S::number], rows.count, y.live_count, live_weights<S, false>(y, *x[0]),
+                                x[0]->live_count, largest_weight_[S::number], out[0], x[0]->live_count, overwrite[0],
+                                scratch);
     } else {
       for (std::size_t i = 0; i < x.size(); ++i) {
         if (overwrite[i]) device_.clear(out[i], rows.count * x[i]->live_count);
@@ -362,10 +380,13 @@ class steps : public host<Member> {
   /// Whether products of stage S run on tensor cores. The choice must not depend on the number of rows either.
   template <class S>
   static constexpr bool on_tensor_cores = P::tensor&& HeadOf<typename S::head, linear_head>&& S::size > most_fused;
+  template <class S>
+  using precision_of = std::conditional_t<on_tensor_cores<S>, P, Fp32>;
 
   template <class S>
   [[nodiscard]] product_cost cost() const {
-    return {rounds::template roundings<S>(), HeadOf<typename S::head, linear_head>, on_tensor_cores<S>, rounded<S>()};
+    return {rounds::template roundings<S>(), HeadOf<typename S::head, linear_head>, rounded<S>(),
+            precision_of<S>::errors(S::size, largest_weight_[S::number])};
   }
 
   /// Live rows and columns of W.
@@ -385,6 +406,7 @@ class steps : public host<Member> {
   }
 
   device_weights<Net> weights_;
+  std::array<float, stage_count<Net>> largest_weight_{};  // where `precision_of` asks for it
 
  private:
   // counts of live columns come with the next number that the host waits for
