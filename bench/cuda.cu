@@ -16,7 +16,7 @@
 //
 //   --method ibp|crown|alpha-crown   crown
 //   --rounding nearest|outward       outward
-//   --precision fp32|tf32x3|fp16x3   fp32; of the products of wide dense stages
+//   --precision fp32|tf32x3|fp16x3   fp32; of the products of wide dense stages; fp16x3: of convolutions, too
 //   --device cuda|cpu                only what the binary was compiled for
 //   --repeat N, --warmup N           10, 3; fewer once --seconds S (60) have passed
 //   --row-bytes N                    budget of one chunk of rows; default: that of propagation

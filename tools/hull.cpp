@@ -23,6 +23,11 @@ void add_device(CLI::App& command, options& o) {
   command.add_option("--device", o.device, "where to compute bounds; cuda needs nvcc and a GPU")
       ->check(CLI::IsMember({"cpu", "cuda"}))
       ->capture_default_str();
+  command
+      .add_option("--precision", o.precision,
+                  "products of wide dense layers with --device cuda; tf32x3 and fp16x3: on tensor cores")
+      ->check(CLI::IsMember({"fp32", "tf32x3", "fp16x3"}))
+      ->capture_default_str();
 }
 
 /// The options that `verify` and `bounds` share.
@@ -129,6 +134,7 @@ int run(int argc, char** argv) {
 #ifdef _OPENMP
     if (o.threads > 0) omp_set_num_threads(static_cast<int>(o.threads));
 #endif
+    hull::cli::expect_precision(o);
     for (auto const* command : {verify, bounds}) o.ranks_given = o.ranks_given || command->count("--ranks") > 0;
     if (verify->parsed()) return hull::cli::verify(o);
     if (bounds->parsed()) return hull::cli::bounds(o);

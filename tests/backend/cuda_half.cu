@@ -59,7 +59,7 @@ template <bool Transposed>
 void check_shapes(double& worst) {
   unsigned seed = 1;
   std::size_t const shapes[][3] = {{1, 1, 1},       {1, 9, 130},    {5, 32, 64},    {64, 33, 65},     {65, 64, 31},
-                                   {130, 100, 129}, {129, 777, 40}, {17, 777, 257}, {128, 2048, 128}, {3, 5000, 3}};
+                                   {130, 100, 129}, {129, 777, 40}, {17, 777, 257}, {128, 2048, 128}, {3, 9000, 3}};
   for (auto const& [rows, terms, columns] : shapes) {
     for (numbers const kind : all_numbers) {
       problem<Transposed> const p(rows, terms, columns, kind, ++seed);
@@ -163,6 +163,7 @@ TEST_CASE("a row is the same to the bit alone, among others, and from run to run
   check.template operator()<true>(200, 333, 64);
   check.template operator()<false>(gpu::half_panel + 70, 40, 30);
   check.template operator()<true>(30, 40, gpu::half_panel + 70);
+  check.template operator()<false>(20, 2 * gpu::half_panel + 70, 30);
 }
 
 TEST_CASE("NaN, infinity and large numbers never give a wrong finite sum, and stay in their row") {
@@ -235,8 +236,8 @@ TEST_CASE("times") {
     report("packing alone", milliseconds([&] {
              gpu::packed_lines const to{reinterpret_cast<uint4*>(scratch.get() + gpu::half_panel),
                                         static_cast<unsigned>(std::min(n, gpu::half_panel))};
-             gpu::pack_rows_kernel<256><<<to.lines, 256>>>(a.get(), stride, to, scratch.get());
-             gpu::pack_columns_kernel<<<dim3(to.lines / 64, stride / 32), 256>>>(b, stride, 0, to.lines, to, 1.0f);
+             gpu::pack_rows_kernel<256><<<to.lines, 256>>>(a.get(), n, stride, to, scratch.get());
+             gpu::pack_columns_kernel<<<dim3(to.lines / 64, stride / 32), 256>>>(b, 0, stride, 0, to.lines, to, 1.0f);
            }));
     report("Tf32x3", milliseconds([&] { gpu::tensor_product(nullptr, count, a.get(), n, n, b, n, c.get(), n, true); }));
     report("fp32", milliseconds([&] { gpu::product(nullptr, count, a.get(), n, n, b, n, c.get(), n, true); }));

@@ -279,7 +279,8 @@ TEST_CASE("a budget hit in mid-search forgets where rows start, and loses no dom
   candidate_list const next = no_candidates();
   for (index_t d = 0; d < 100; ++d) {
     double const bound = -1.0 - d % 7;
-    queue.push(queue.store().add(queue.tree().add(split_tree::root, {d, 1}), 0, 1, 0, {&bound, 1}, next), alpha, beta);
+    queue.push(queue.store().add(queue.tree().add(split_tree::root, {d, 1}), 0, 1, 0, {&bound, 1}, next),
+               domain_store::packed(alpha), beta);
   }
   CHECK(queue.short_of_memory());
   std::vector<char> seen(100, 0);

@@ -108,6 +108,7 @@ TEST_CASE("bounds prints every pre-activation, equal for every memory budget") {
   auto const json = nlohmann::json::parse(result.text);
   CHECK(json["nodes"].size() == 3);
   CHECK(json["rows"].size() == 9);
+  CHECK(json["precision"] == "fp32");
   auto const small = run("bounds " + mlp + " " + one_property + " --method crown --memory-budget 600KB");
   REQUIRE(small.status == 0);
   auto const other = nlohmann::json::parse(small.text);

@@ -94,7 +94,8 @@ template <class Report>
   }
   json facts = {{"memory", memory}, {"device", o.device}};
   if (has_driver) facts["device_name"] = report.device_name;
-  facts.update({{"policy", o.shard}, {"ranks", report.ranks.size()}, {"rounding", o.rounding}, {"precision", "fp32"}});
+  facts.update(
+      {{"policy", o.shard}, {"ranks", report.ranks.size()}, {"rounding", o.rounding}, {"precision", o.precision}});
   return facts;
 }
 

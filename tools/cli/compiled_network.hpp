@@ -77,14 +77,14 @@ namespace hull::cli {
   return text.str();
 }
 
-/// The program that binds a network to its place: backend, rounding, policy. `ranks` 1: alone.
+/// The program that binds a network to its place: backend, precision, rounding, policy. `ranks` 1: alone.
 [[nodiscard]] inline std::string driver_text(options const& o, std::size_t ranks) {
   std::string const rounding = o.rounding == "nearest" ? "hull::Nearest" : "hull::Outward";
   std::string const policy = o.shard == "fully-sharded"     ? "hull::FullySharded"
                              : o.shard == "tensor-parallel" ? "hull::TensorParallel"
                                                             : "hull::Replicated";
   bool const cuda = o.device == "cuda", nccl = ranks > 1 && o.comm == "nccl";
-  std::string const backend = cuda ? "hull::cuda::with_host" : "hull::cpu::backend";
+  std::string const backend = cuda ? "hull::cuda::with_host<" + precision_type(o) + ">" : "hull::cpu::backend";
   std::string const place =
       ranks > 1 ? "hull::on<" + backend + ", " + policy + (nccl ? ", hull::Nccl>" : ", hull::AnyCommunicator>")
                 : "hull::on<" + backend + ">";

@@ -2,6 +2,7 @@
 // How the system's compilers are called on a network: g++ or clang++ for the CPU, nvcc for the GPU.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <dlfcn.h>
@@ -119,6 +120,14 @@ struct compiler_call final {
   return found;
 }
 
+/// Throws hull::error (fault::device) where no binary can run in this precision: sooner than the GPU would.
+inline void expect_precision_on(std::vector<std::string> const& targets, std::string const& precision) {
+  if (precision != "fp16x3" || std::find(targets.begin(), targets.end(), "90a") != targets.end()) return;
+  throw error(
+      "CUDA: precision fp16x3 needs compute capability 9.0 (H100, H200), found sm_" + targets.front() + "; take tf32x3",
+      fault::device);
+}
+
 /// gcc is as fast with this as with -O3, in less time.
 [[nodiscard]] inline std::vector<std::string> optimised(std::string const& compiler) {
   if (compiler.find("clang") != std::string::npos) return {"-O3"};
@@ -149,7 +158,9 @@ struct compiler_call final {
                     "20208,186,445,1675,20011,20014,20050",
                     "-cudart",
                     "static"};
-    for (auto const& one : architectures(plans)) {
+    auto const targets = architectures(plans);
+    if (!plans) expect_precision_on(targets, o.precision);
+    for (auto const& one : targets) {
       call.command.insert(call.command.end(), {"-gencode", "arch=compute_" + one + ",code=sm_" + one});
     }
     if (o.comm == "nccl") {

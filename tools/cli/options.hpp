@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <string>
 
+#include <hull/core/error.hpp>
 #include <hull/search/verdict.hpp>
 
 namespace hull::cli {
@@ -16,8 +17,9 @@ struct options final {
   std::string spec;
   std::string method = "auto";
   std::string rounding = "outward";
-  std::string hidden;          // empty: by rounding
-  std::string device = "cpu";  // or "cuda"
+  std::string hidden;              // empty: by rounding
+  std::string device = "cpu";      // or "cuda"
+  std::string precision = "fp32";  // of products on a GPU
   std::string shard = "replicated";
   std::string comm = "solo";
   std::size_t ranks = 1;
@@ -33,6 +35,18 @@ struct options final {
   std::filesystem::path cache;        // empty: the user's
   std::filesystem::path output;
 };
+
+/// Throws hull::error where the precision does not go with the device.
+inline void expect_precision(options const& o) {
+  expect(o.device == "cuda" || o.precision == "fp32", "--precision " + o.precision + " needs --device cuda");
+}
+
+/// The type of that precision (backend/cuda/precision.cuh), for programs that are written for nvcc.
+[[nodiscard]] inline std::string precision_type(options const& o) {
+  return o.precision == "tf32x3"   ? "hull::cuda::Tf32x3"
+         : o.precision == "fp16x3" ? "hull::cuda::Fp16x3"
+                                   : "hull::cuda::Fp32";
+}
 
 [[nodiscard]] inline verify_options to_verify_options(options const& o) {
   verify_options v;

@@ -15,6 +15,7 @@
 #include <hull/io/onnx.hpp>
 #include <hull/propagate/memory.hpp>
 
+#include "commands.hpp"
 #include "compiled_network.hpp"
 #include "options.hpp"
 
@@ -33,6 +34,7 @@ using plan_function = void(std::size_t row_bytes, std::size_t threads, std::vect
 [[nodiscard]] inline std::string plan_driver_text(options const& o) {
   std::string const method = o.method == "ibp" ? "interval" : o.method == "alpha-crown" ? "alpha_crown" : "crown";
   bool const cuda = o.device == "cuda";
+  std::string const backend = cuda ? "hull::cuda::backend_with<" + precision_type(o) + ">" : "hull::cpu::backend";
   return "#include \"network.hpp\"\n#include <hull/" + std::string(cuda ? "cuda.cuh" : "hull.hpp") + R"(>
 #include <hull/shard/memory_plan.hpp>
 
@@ -51,8 +53,8 @@ struct plan_column final {
 namespace {
 template <class Policy, std::size_t P>
 void add(hull::memory_request const& ask, std::vector<hull::cli::plan_column>& columns) {
-  using place = hull::on<hull::)" +
-         std::string(cuda ? "cuda" : "cpu") + R"(::backend, Policy, hull::Loopback>;
+  using place = hull::on<)" +
+         backend + R"(, Policy, hull::Loopback>;
   auto const plan = hull::memory_plan<network, hull::hidden_bounds::)" +
          method + R"(, place, P>(ask);
   auto& column = columns.emplace_back();
@@ -106,7 +108,7 @@ inline int plan(options const& o) {
   };
   std::ostringstream text;
   text << "MiB per rank, method " << o.method << ", at most " << mebibytes(o.memory_budget) << " for rows, " << threads
-       << " threads\n\n";
+       << " threads" << (on_host ? "" : ", precision " + o.precision) << "\n\n";
   text << std::left << std::setw(18) << "ranks" << std::right;
   for (std::size_t const p : {1, 2, 4, 8, 16}) text << std::setw(12) << p;
   nlohmann::ordered_json report = nlohmann::ordered_json::array();

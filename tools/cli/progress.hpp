@@ -24,6 +24,11 @@ inline std::atomic<bool> const& catch_interrupt() {
 
 class progress_line final {
  public:
+  progress_line() = default;
+  progress_line(progress_line const&) = delete;
+  progress_line& operator=(progress_line const&) = delete;
+  ~progress_line() { clear(); }  // a message that follows has a line of its own
+
   /// Only people want to see it.
   [[nodiscard]] static bool wanted() { return isatty(STDERR_FILENO) != 0; }
 

@@ -98,7 +98,7 @@ class row_climber final : climbing_steps<Net, M> {
     auto const layout = plan_coefficients<Net>(K, false, false);
     row_range const mine = machine_->share(neurons);
     std::size_t const most = machine_->most(neurons);
-    std::size_t const chunk = std::max<std::size_t>(1, this->chunk_rows(layout, K - 1, 0, true, most_climbing) / 2);
+    std::size_t const chunk = std::max<std::size_t>(1, this->chunk_rows(layout, K, K - 1, 0, true, most_climbing) / 2);
     for (std::size_t done = 0; machine_->any(done < most, end_); done += chunk) {
       std::size_t const first = std::min(mine.first + done, mine.last);
       tighten_chunk<S>(layout, how, all, {first, std::min(first + chunk, mine.last)});
@@ -117,7 +117,7 @@ class row_climber final : climbing_steps<Net, M> {
       splits = std::max(splits, task.splits.size());
     }
     auto const layout = plan_coefficients<Net>(last, true, with_input);
-    std::size_t const chunk = this->chunk_rows(layout, last, splits, how.steps > 0, tasks_);
+    std::size_t const chunk = this->chunk_rows(layout, row_block::anywhere, last, splits, how.steps > 0, tasks_);
     for (std::size_t done = 0; machine_->any(done < tasks.size(), end_); done += chunk) {
       std::size_t const first = std::min(done, tasks.size());
       auto const some = tasks.subspan(first, std::min(chunk, tasks.size() - first));
@@ -140,7 +140,7 @@ class row_climber final : climbing_steps<Net, M> {
         }
       }
       auto const layout = plan_coefficients<Net>(K, false, false);
-      std::size_t const chunk = this->chunk_rows(layout, K - 1, splits, false, tasks_);
+      std::size_t const chunk = this->chunk_rows(layout, row_block::anywhere, K - 1, splits, false, tasks_);
       for (std::size_t done = 0; machine_->any(done < found.size(), end_); done += chunk) {
         std::size_t const first = std::min(done, found.size());
         split_row_chunk<K>(layout, tasks, splits,
@@ -153,7 +153,7 @@ class row_climber final : climbing_steps<Net, M> {
   void gradient(form_task const& task, std::span<float> by_alpha, std::span<float> by_beta) {
     auto const layout = plan_coefficients<Net>(last, true, !task.form->inputs.empty());
     std::size_t const mark = rows_->used();
-    auto work = this->carve_chunk(layout, last, 1, task.splits.size(), true, false);
+    auto work = this->carve_chunk(layout, row_block::anywhere, last, 1, task.splits.size(), true, false);
     auto const& p = work.parameters;
     load_tasks(*machine_, work, std::span(&task, 1), numbers_);
     row_form const form{0, task.form};
@@ -175,7 +175,7 @@ class row_climber final : climbing_steps<Net, M> {
     constexpr std::size_t K = S::number;
     std::size_t const mark = rows_->used();
     std::size_t const count = 2 * candidates.size();
-    auto work = this->carve_chunk(layout, K - 1, count, 0, true, false);
+    auto work = this->carve_chunk(layout, K, K - 1, count, 0, true, false);
     machine_->template name_rows<S>(*state_, candidates.first, work.rows);
     this->start_chunk(work, K - 1);
     std::vector<kept_row> kept(witness_ ? count : 0);  // [number of the row]
@@ -229,7 +229,7 @@ class row_climber final : climbing_steps<Net, M> {
     using S = stage<Net, K>;
     if (those.empty()) return;
     std::size_t const mark = rows_->used();
-    auto work = this->carve_chunk(layout, K - 1, those.size(), splits, false, false);
+    auto work = this->carve_chunk(layout, row_block::anywhere, K - 1, those.size(), splits, false, false);
     this->start_chunk(work, K - 1);
     host_rows all(those.size(), work.parameters);
     split_lines<Net> lines(*machine_, *state_, free_, K);
@@ -258,7 +258,7 @@ class row_climber final : climbing_steps<Net, M> {
                    std::size_t splits, std::size_t first, Ended&& ended) {
     std::size_t const mark = rows_->used();
     bool const climbs = how.steps > 0;
-    auto work = this->carve_chunk(layout, last, tasks.size(), splits, climbs, climbs);
+    auto work = this->carve_chunk(layout, row_block::anywhere, last, tasks.size(), splits, climbs, climbs);
     load_tasks(*machine_, work, std::span<form_task const>(tasks), numbers_);
     std::vector<row_form> forms;
     std::vector<index_t> better, over;
@@ -288,6 +288,8 @@ class row_climber final : climbing_steps<Net, M> {
       if (climbs) {
         machine_->keep_rows(work.parameters, better);
         take_back(*machine_, work, tasks, over);
+      } else {
+        for (index_t const r : over) tasks[work.id[r]].end_at_start(work.parameters.width);
       }
       if (!over.empty()) {
         ended(ended_rows<Net, M>(*machine_, *state_, free_, work.parameters, work.a, over, number));

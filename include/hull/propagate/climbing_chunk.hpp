@@ -23,6 +23,12 @@ struct form_task final {
   float* beta = nullptr;                                  // [splits] >= 0, or unset_beta
   double goal = std::numeric_limits<double>::infinity();  // the row ends when its bound is greater
   double bound = -std::numeric_limits<double>::infinity();
+  float const* start = nullptr;  // [width] where to start, if not at `alpha`; tasks may share it
+
+  /// Where no step has found better parameters.
+  void end_at_start(std::size_t width) const {
+    if (start != nullptr) std::copy_n(start, width, alpha);
+  }
 };
 
 /// The best parameters of a hidden row so far.
@@ -113,10 +119,9 @@ void load_tasks(M& machine, climbing_chunk<Net> const& work, std::span<form_task
                 parameter_numbers<Net> const& numbers) {
   host_rows all(tasks.size(), work.parameters);
   std::vector<float const*> alphas;
-  for (std::size_t r = 0; r < tasks.size(); ++r) {
-    alphas.push_back(tasks[r].alpha);
-    all.set_splits(r, tasks[r].splits, numbers, tasks[r].beta, unset_beta);
-  }
+  for (auto const& task : tasks) alphas.push_back(task.start != nullptr ? task.start : task.alpha);
+  machine.for_each(tasks.size(), 8 * work.parameters.splits,
+                   [&](std::size_t r) { all.set_splits(r, tasks[r].splits, numbers, tasks[r].beta, unset_beta); });
   machine.write_rows(work.parameters.alpha, work.parameters.width, alphas);
   all.send(machine, work.parameters);
 }
@@ -130,9 +135,12 @@ void take_back(M& machine, climbing_chunk<Net> const& work, std::span<form_task 
   std::vector<float*> alphas, betas;
   std::vector<std::size_t> splits;
   for (index_t const r : over) {
-    if (!(work.best[r] > -std::numeric_limits<double>::infinity())) continue;  // none were kept
-    rows.push_back(r);
     auto const& task = tasks[work.id[r]];
+    if (!(work.best[r] > -std::numeric_limits<double>::infinity())) {  // none were kept
+      task.end_at_start(p.width);
+      continue;
+    }
+    rows.push_back(r);
     alphas.push_back(task.alpha);
     betas.push_back(task.beta);
     splits.push_back(task.splits.size());

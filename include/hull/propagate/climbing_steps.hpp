@@ -29,28 +29,35 @@ class climbing_steps {
   using sizes = memory_of<Net, M>;
   using workspace = climbing_chunk<Net>;
 
-  [[nodiscard]] std::size_t columns(coefficient_plan<Net> const& layout) const {
-    std::size_t sum = 0;
-    for (std::size_t k = 0; k <= last; ++k) sum += layout.reached(k) ? state_->stage[k].live_count : 0;
-    return sum + widest(layout);
+  /// Floats of a row of `start` at stage k.
+  [[nodiscard]] std::size_t floats(coefficient_plan<Net> const& layout, std::size_t start, std::size_t k) const {
+    if (!layout.reached(k)) return 0;
+    std::size_t const part = detail::climbing_floats<M>(start, k);
+    return part > 0 ? part : state_->stage[k].live_count;
   }
-  [[nodiscard]] std::size_t widest(coefficient_plan<Net> const& layout) const {
+  [[nodiscard]] std::size_t columns(coefficient_plan<Net> const& layout, std::size_t start) const {
+    std::size_t sum = 0;
+    for (std::size_t k = 0; k <= last; ++k) sum += floats(layout, start, k);
+    return sum + widest(layout, start);
+  }
+  [[nodiscard]] std::size_t widest(coefficient_plan<Net> const& layout, std::size_t start) const {
     std::size_t most = 0;
-    for (std::size_t k = 0; k <= last; ++k) most = std::max(most, layout.reached(k) ? state_->stage[k].live_count : 0);
+    for (std::size_t k = 0; k <= last; ++k) most = std::max(most, floats(layout, start, k));
     return most;
   }
 
-  /// Rows of a chunk, even, at most `most` over all ranks; rows have the parameters of stages up to `behind`.
-  [[nodiscard]] std::size_t chunk_rows(coefficient_plan<Net> const& layout, std::size_t behind, std::size_t splits,
-                                       bool moments, std::size_t most) const {
-    std::size_t const one = sizes::climbing_row(columns(layout), free_.width(behind), splits, moments);
+  /// Rows of a chunk, even, at most `most` over all ranks; rows have the parameters of stages up to `behind`. `start`:
+  /// the stage at whose head all start, where the machine may make use of that.
+  [[nodiscard]] std::size_t chunk_rows(coefficient_plan<Net> const& layout, std::size_t start, std::size_t behind,
+                                       std::size_t splits, bool moments, std::size_t most) const {
+    std::size_t const one = sizes::climbing_row(columns(layout, start), free_.width(behind), splits, moments);
     std::size_t const fixed = sizes::climbing_fixed(M::threads());
     std::size_t const room = rows_->capacity() > fixed ? rows_->capacity() - fixed : 0;
     return machine_->least(std::clamp<std::size_t>(room / one / 2 * 2, 2, machine_->most(most)));
   }
 
-  [[nodiscard]] workspace carve_chunk(coefficient_plan<Net> const& layout, std::size_t behind, std::size_t rows,
-                                      std::size_t splits, bool moments, bool keeps) {
+  [[nodiscard]] workspace carve_chunk(coefficient_plan<Net> const& layout, std::size_t start, std::size_t behind,
+                                      std::size_t rows, std::size_t splits, bool moments, bool keeps) {
     arena& chunk = *rows_;
     workspace work;
     work.rows.count = rows;
@@ -64,11 +71,17 @@ class climbing_steps {
     work.parameters.splits = splits;
     work.parameters.carve(chunk, rows, moments, keeps);
     for (std::size_t k = 0; k <= last; ++k) {
-      if (layout.reached(k)) work.a[k] = chunk.take<float>(rows * state_->stage[k].live_count);
+      if (layout.reached(k)) work.a[k] = chunk.take<float>(rows * floats(layout, start, k));
     }
-    work.moved = chunk.take<float>(rows * widest(layout));
-    work.scratch = chunk.take<float>(
-        (sizes::climbing_fixed(M::threads()) - (stage_count<Net> + 32) * arena::alignment) / sizeof(float));
+    work.moved = chunk.take<float>(rows * widest(layout, start));
+    work.scratch = chunk.take<float>(sizes::climbing_scratch(M::threads()));
+    if constexpr (requires { machine_->begin_climbing(*state_, free_, work.rows); }) {
+      if (std::size_t const tables = M::climbing_tables(start); start != row_block::anywhere && tables > 0) {
+        work.rows.start = start;
+        work.rows.tables = chunk.take<float>(tables);
+        machine_->begin_climbing(*state_, free_, work.rows);
+      }
+    }
     auto const& p = work.parameters;
     if (moments) {
       machine_->clear(p.alpha_mean, rows * p.width);

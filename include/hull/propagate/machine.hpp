@@ -41,9 +41,10 @@ concept Machine = Network<Net> &&
   machine.write(bounds, bounds, n);                                // and from it
   machine.clear(bounds, n);
   // and by  machine.fetch(from, n, buffer)  n floats, in `buffer` if they must be copied; of arrays [r, width],
-  //   machine.read_rows(from, width, rows, f)    calls f(i, row rows[i])
+  //   machine.read_rows(from, width, rows, f)    calls f(i, row rows[i]), from any thread
   //   machine.write_rows(to, width, sources)     fills row r from sources[r]
   //   machine.score_rows(...)                    as ended_rows::score has it
+  // and  machine.for_each(n, work, body)         calls body(i), i < n, of about `work` operations, from any thread
 
   // Ranks: all run the same steps in the same order on rows of their own.
   { machine.share(n) } -> std::same_as<row_range>;    // the rows of n that this rank computes

@@ -24,15 +24,23 @@ enum class hidden_bounds { interval, crown, alpha_crown };
 /// are no faster on a CPU.
 inline constexpr std::size_t most_climbing = 512;
 
+/// Bytes for the rows of one chunk where nobody says otherwise. Machine M may want more, for its scratch.
+template <class M = void>
+[[nodiscard]] constexpr std::size_t default_row_bytes() {
+  std::size_t bytes = std::size_t{256} << 20;
+  if constexpr (requires { M::row_bytes_beside(); }) bytes += M::row_bytes_beside();
+  return bytes;
+}
+
 /// What memory depends on beside the network and the machine.
 struct memory_request final {
   hidden_bounds method = hidden_bounds::crown;
   std::size_t boxes = 1;
-  std::size_t row_bytes = std::size_t{256} << 20;  // most for rows, all ranks together
-  bool intersect = true;                           // propagation::intersect_hidden
-  std::size_t ranks = 1;                           // that divide the rows, or their columns
-  std::size_t threads = 1;                         // of each rank
-  std::size_t tasks = most_climbing;               // optimised specification rows in a chunk
+  std::size_t row_bytes = default_row_bytes();  // most for rows, all ranks together
+  bool intersect = true;                        // propagation::intersect_hidden
+  std::size_t ranks = 1;                        // that divide the rows, or their columns
+  std::size_t threads = 1;                      // of each rank
+  std::size_t tasks = most_climbing;            // optimised specification rows in a chunk
 };
 
 namespace detail {
@@ -45,6 +53,20 @@ template <class M, class S>
   } else {
     return 0;
   }
+}
+
+/// Floats that an optimised row which starts at the head of stage `start` takes for stage k; 0: one for each live
+/// column. And what such rows need together.
+template <class M>
+[[nodiscard]] constexpr std::size_t climbing_floats([[maybe_unused]] std::size_t start,
+                                                    [[maybe_unused]] std::size_t k) {
+  if constexpr (requires { M::climbing_floats(start, k); }) return M::climbing_floats(start, k);
+  return 0;
+}
+template <class M>
+[[nodiscard]] constexpr std::size_t climbing_tables([[maybe_unused]] std::size_t start) {
+  if constexpr (requires { M::climbing_tables(start); }) return M::climbing_tables(start);
+  return 0;
 }
 
 }  // namespace detail
@@ -85,14 +107,20 @@ struct memory_of final {
     });
     return most * sizeof(float) + alignments;
   }
-  /// The same for optimised rows.
-  [[nodiscard]] static constexpr std::size_t climbing_fixed(std::size_t threads) {
+  /// The same for optimised rows: scratch, in floats, and with it tables and what alignment may take, in bytes.
+  [[nodiscard]] static constexpr std::size_t climbing_scratch(std::size_t threads) {
     std::size_t most = 0;
     for_each_stage<1, stage_count<Net>>([&]<std::size_t K> {
       using S = stage<Net, K>;
       most = std::max({most, M::template scratch_floats<S>(threads), M::template point_floats<S>(threads)});
+      if (detail::climbing_tables<M>(K) > 0) most = std::max(most, detail::start_floats<M, S>(1));
     });
-    return most * sizeof(float) + (stage_count<Net> + 32) * arena::alignment;
+    return most;
+  }
+  [[nodiscard]] static constexpr std::size_t climbing_fixed(std::size_t threads) {
+    std::size_t tables = 0;
+    for (std::size_t k = 0; k <= last; ++k) tables = std::max(tables, detail::climbing_tables<M>(k));
+    return (climbing_scratch(threads) + tables) * sizeof(float) + (stage_count<Net> + 32) * arena::alignment;
   }
 
   /// The region of one rank.
@@ -110,12 +138,14 @@ struct memory_of final {
  private:
   static constexpr bool climbs(memory_request const& ask) { return ask.method == hidden_bounds::alpha_crown; }
 
-  static constexpr std::size_t climbing_columns(coefficient_plan<Net> const& layout) {
+  static constexpr std::size_t climbing_columns(coefficient_plan<Net> const& layout, std::size_t start) {
     std::size_t sum = 0, widest = 0;
     for_each_stage<0, stage_count<Net>>([&]<std::size_t K> {
       if (!layout.reached(K)) return;
-      sum += stage<Net, K>::size;
-      widest = std::max(widest, stage<Net, K>::size);
+      std::size_t const part = detail::climbing_floats<M>(start, K);
+      std::size_t const floats = part > 0 ? part : stage<Net, K>::size;
+      sum += floats;
+      widest = std::max(widest, floats);
     });
     return sum + widest;
   }
@@ -135,14 +165,14 @@ struct memory_of final {
         if (ask.method != hidden_bounds::interval)
           most = std::max(most, room * row(layout.width) + fixed(K, ask.threads, ask.boxes));
         std::size_t const climbing = std::min(2 * S::size, most_climbing);
-        std::size_t const one = climbing_row(climbing_columns(layout), parameters, 0, true);
+        std::size_t const one = climbing_row(climbing_columns(layout, K), parameters, 0, true);
         if (climbs(ask)) most = std::max(most, climbing * one + climbing_fixed(ask.threads));
       }
       if constexpr (detail::has_kink<S>()) parameters += S::size;
     });
     if (climbs(ask)) {
-      std::size_t const one =
-          climbing_row(climbing_columns(plan_coefficients<Net>(last, true, true)), parameters, 0, true);
+      std::size_t const one = climbing_row(
+          climbing_columns(plan_coefficients<Net>(last, true, true), row_block::anywhere), parameters, 0, true);
       most = std::max(most, ask.tasks * one + climbing_fixed(ask.threads));
     }
     return most;

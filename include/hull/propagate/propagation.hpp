@@ -33,7 +33,7 @@ class propagation final {
 
   /// `row_bytes` is the budget for the rows of one chunk, over all ranks, `tasks` how many optimised specification rows
   /// may be in it; results depend on neither by a bit.
-  explicit propagation(M& machine, std::size_t row_bytes = std::size_t{256} << 20, std::size_t tasks = most_climbing)
+  explicit propagation(M& machine, std::size_t row_bytes = default_row_bytes<M>(), std::size_t tasks = most_climbing)
       : machine_(&machine), row_bytes_(row_bytes), tasks_(tasks), climber_(machine, state_, rows_, tasks) {}
   propagation(propagation const&) = delete;  // the climber works on the state
   propagation& operator=(propagation const&) = delete;

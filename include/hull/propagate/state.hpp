@@ -70,7 +70,8 @@ struct row_block final {
   double* bound = nullptr;       // [r] result: lower bound of the row
   double* far_value = nullptr;   // [r] the same coefficients from above: the form's exact value is at most far_value +
   double* far_bound =
-      nullptr;  // [r]   slack + sum A (y - centre); far_bound is that upper bound. Null where not wanted
+      nullptr;              // [r]   slack + sum A (y - centre); far_bound is that upper bound. Null where not wanted
+  float* tables = nullptr;  // of optimised rows whose coefficients are not dense: the machine's (M::climbing_tables)
 };
 
 /// State of all stages for a batch of boxes.

@@ -277,15 +277,15 @@ class branch_and_bound final {
       std::copy(roots[t].alpha.begin(), roots[t].alpha.end(), alpha.begin());
       index_t const slot =
           queue.store().add(split_tree::root, static_cast<index_t>(t), 0, 0, bound, roots[t].candidate);
-      queue.push(slot, alpha, {}, t % machine_->ranks() == machine_->rank());
+      queue.push(slot, domain_store::packed(alpha), {}, t % machine_->ranks() == machine_->rank());
     }
   }
 
-  void open_domain(frontier& queue, domain_request const& request, bounded_domain const& one) {
+  void open_domain(frontier& queue, domain_request const& request, bounded_domain&& one) {
     auto& store = queue.store();
     index_t const slot =
         store.add(request.node, store.target[request.from], one.splits.size(), one.critical, one.bound, one.candidate);
-    queue.push(slot, one.alpha, one.beta, one.here);
+    queue.push(slot, std::move(one.kept_alpha), std::move(one.beta), one.here);
   }
 
   /// Bounds both children of every parent on all tracks; the open ones go to the queue, the parents' slots are freed.
@@ -303,7 +303,7 @@ class branch_and_bound final {
     report.domains += 2 * parents.size();
     auto const bound = [&](std::vector<domain_request> const& requests, ascent const& how) {
       bounder_.bound(queue, requests, how, corners, [&](std::size_t i, bounded_domain& one) {
-        if (!one.refuted) open_domain(queue, requests[i], one);
+        if (!one.refuted) open_domain(queue, requests[i], std::move(one));
       });
     };
     bound(shallow, how_.child);
@@ -316,9 +316,9 @@ class branch_and_bound final {
   void settle_leaves(frontier& queue, std::vector<index_t> const& leaves, std::vector<char>& unresolved) {
     for (index_t const slot : leaves) {
       domain_request const request{slot, queue.store().node[slot]};
-      auto const one = bounder_.settle(queue, request, how_.leaf, frontier_bytes() / 4);
+      auto one = bounder_.settle(queue, request, how_.leaf, frontier_bytes() / 4);
       if (!one.refuted && one.candidate[0] == domain_store::none) unresolved[queue.store().target[slot]] = 1;
-      if (!one.refuted && one.candidate[0] != domain_store::none) open_domain(queue, request, one);
+      if (!one.refuted && one.candidate[0] != domain_store::none) open_domain(queue, request, std::move(one));
       queue.store().remove(slot);
     }
   }

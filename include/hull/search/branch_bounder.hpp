@@ -6,6 +6,7 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <iterator>
 #include <limits>
 #include <span>
@@ -31,11 +32,12 @@ struct domain_request final {
 
 struct bounded_domain final {
   bool refuted = false;
-  bool here = true;           // whether this rank has bounded it: only then alpha and beta are known
-  std::size_t critical = 0;   // the track nearest to a proof
-  std::vector<double> bound;  // [track]
-  std::vector<float> alpha;   // [track, width]
-  std::vector<float> beta;    // [track, splits]
+  bool here = true;                       // whether this rank has bounded it: only then alpha and beta are known
+  std::size_t critical = 0;               // the track nearest to a proof
+  std::vector<double> bound;              // [track]
+  std::vector<float> alpha;               // [track, width]
+  std::vector<float> beta;                // [track, splits]
+  std::vector<std::uint16_t> kept_alpha;  // packed, unless it is refuted
   std::vector<split> splits;
   candidate_list candidate = no_candidates();  // of the critical track
 };
@@ -131,8 +133,6 @@ class branch_bounder final {
       index_t parameter;
     };
     std::vector<float> alpha(taken.size() * width);
-    std::vector<std::vector<split>> splits;
-    std::vector<std::vector<float>> betas;
     std::vector<trial> trials;
     for (std::size_t d = 0; d < taken.size(); ++d) {
       index_t const slot = taken[d];
@@ -141,25 +141,26 @@ class branch_bounder final {
         leaves.push_back(slot);
         continue;
       }
-      store.recall(slot, store.critical[slot], root_alpha_, alpha.data() + d * width);
       for (std::size_t i = 0; i < domain_store::candidates && found[i] != domain_store::none; ++i) {
         trials.push_back({d, found[i]});
-        for (float const sign : {1.0f, -1.0f}) {
-          queue.tree().path(store.node[slot], splits.emplace_back());
-          auto& beta = betas.emplace_back();
-          for (std::size_t q = 0; q < splits.back().size(); ++q)
-            beta.push_back(store.beta(slot, store.critical[slot], q));
-          beta.push_back(unset_beta);
-          splits.back().push_back({found[i], sign});
-        }
       }
     }
+    machine_->for_each(taken.size(), width, [&](std::size_t d) {
+      store.recall(taken[d], store.critical[taken[d]], root_alpha_, alpha.data() + d * width);
+    });
+    std::vector<std::vector<split>> splits(2 * trials.size());
+    std::vector<std::vector<float>> betas(2 * trials.size());
     std::vector<form_task> tasks(2 * trials.size());
-    for (std::size_t i = 0; i < tasks.size(); ++i) {
+    machine_->for_each(tasks.size(), 200, [&](std::size_t i) {
       std::size_t const d = trials[i / 2].domain;
-      auto const* form = form_of(rows_[store.target[taken[d]]][store.critical[taken[d]]]);
+      index_t const slot = taken[d], track = store.critical[slot];
+      queue.tree().path(store.node[slot], splits[i]);
+      for (std::size_t q = 0; q < splits[i].size(); ++q) betas[i].push_back(store.beta(slot, track, q));
+      betas[i].push_back(unset_beta);
+      splits[i].push_back({trials[i / 2].parameter, i % 2 == 0 ? 1.0f : -1.0f});
+      auto const* form = form_of(rows_[store.target[slot]][track]);
       tasks[i] = {form, splits[i], alpha.data() + d * width, betas[i].data(), goal(*form)};
-    }
+    });
     row_range const mine = machine_->share(tasks.size());
     climb_some(tasks, mine, ascent{.steps = 0}, [](auto const&, std::size_t) {});
     std::vector<double> bounds(tasks.size(), 0.0);
@@ -194,6 +195,7 @@ class branch_bounder final {
  private:
   struct batch {
     std::vector<bounded_domain> domains;         // [request]
+    std::vector<float> starts;                   // of alphas, [domain they come from, track, width]
     std::vector<form_task> tasks;                // a row each
     std::vector<std::array<std::size_t, 2>> of;  // request and track of each task
   };
@@ -203,27 +205,37 @@ class branch_bounder final {
   /// A task for every track of every request, warm from where its parent ended.
   void load(frontier& queue, std::span<domain_request const> requests, batch& work) const {
     auto& store = queue.store();
-    std::size_t const width = store.width();
-    work.domains.resize(requests.size());
+    std::size_t const width = store.width(), tracks = store.tracks();
+    std::vector<std::size_t> first(requests.size()), start(requests.size());  // task; place of its start
+    std::size_t starts = 0;
     for (std::size_t i = 0; i < requests.size(); ++i) {
+      if (i == 0 || requests[i].from != requests[i - 1].from) ++starts;  // children of one domain come together
+      start[i] = (starts - 1) * tracks * width;
+      first[i] = work.of.size();
+      for (std::size_t t = 0; t < rows_[store.target[requests[i].from]].size(); ++t) work.of.push_back({i, t});
+    }
+    work.domains.resize(requests.size());
+    work.tasks.resize(work.of.size());
+    work.starts.resize(starts * tracks * width);
+    machine_->for_each(requests.size(), tracks * width, [&](std::size_t i) {
       auto& one = work.domains[i];
       index_t const from = requests[i].from;
       auto const& rows = rows_[store.target[from]];
       queue.tree().path(requests[i].node, one.splits);
-      one.alpha.resize(store.tracks() * width);
-      one.beta.assign(store.tracks() * one.splits.size(), unset_beta);
-      one.bound.assign(store.tracks(), -std::numeric_limits<double>::infinity());
+      one.alpha.resize(tracks * width);
+      one.beta.assign(tracks * one.splits.size(), unset_beta);
+      one.bound.assign(tracks, -std::numeric_limits<double>::infinity());
       for (std::size_t t = 0; t < rows.size(); ++t) {
-        float* const alpha = one.alpha.data() + t * width;
+        float* const begin = work.starts.data() + start[i] + t * width;
+        if (i == 0 || start[i] != start[i - 1]) store.recall(from, t, root_alpha_, begin);
         float* const beta = one.beta.data() + t * one.splits.size();
-        store.recall(from, t, root_alpha_, alpha);
         for (std::size_t q = 0; q < store.depth[from]; ++q) beta[q] = store.beta(from, t, q);
         auto const* form = form_of(rows[t]);
         // what holds in the parent holds here
-        work.tasks.push_back({form, one.splits, alpha, beta, goal(*form), store.bound[from * store.tracks() + t]});
-        work.of.push_back({i, t});
+        work.tasks[first[i] + t] = {
+            form, one.splits, one.alpha.data() + t * width, beta, goal(*form), store.bound[from * tracks + t], begin};
       }
-    }
+    });
   }
 
   /// Climbs the tasks `mine`. `ended(rows, first)`: rows.number(i) counts from task `first`.
@@ -320,6 +332,9 @@ class branch_bounder final {
         one.candidate = found[number];
       }
     }
+    machine_->for_each(requests.size(), store.tracks() * store.width(), [&](std::size_t i) {
+      if (!work.domains[i].refuted) work.domains[i].kept_alpha = domain_store::packed(work.domains[i].alpha);
+    });
   }
 
   /// The input, on the host.

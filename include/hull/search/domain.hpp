@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <limits>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include <hull/propagate/free.hpp>
@@ -67,18 +68,23 @@ class domain_store final {
     unused_.push_back(slot);
   }
 
-  /// Keeps where the rows of a domain shall start: alphas [tracks, width], to 16 bits (any are sound), and betas
-  /// [tracks, splits]. `here` false: another rank does; sizes are noted alike, so that all ranks see the same work
-  /// list.
-  void remember(index_t slot, std::span<float const> alpha, std::span<float const> beta, bool here = true) {
+  /// Alphas to 16 bits, as they are kept: any are sound.
+  [[nodiscard]] static std::vector<std::uint16_t> packed(std::span<float const> alpha) {
+    std::vector<std::uint16_t> kept(alpha.size());
+    std::transform(alpha.begin(), alpha.end(), kept.begin(),
+                   [](float a) { return static_cast<std::uint16_t>(a * 65535.0f + 0.5f); });
+    return kept;
+  }
+
+  /// Keeps where the rows of a domain shall start: packed alphas [tracks, width], and betas [tracks, splits]. `here`
+  /// false: another rank does; sizes are noted alike, so that all ranks see the same work list.
+  void remember(index_t slot, std::vector<std::uint16_t> alpha, std::vector<float> beta, bool here = true) {
     forget(slot);
     started_[slot] = 1;
     warm_bytes_ += warm(slot);
     if (!here) return;
-    alpha_[slot].resize(alpha.size());
-    std::transform(alpha.begin(), alpha.end(), alpha_[slot].begin(),
-                   [](float a) { return static_cast<std::uint16_t>(a * 65535.0f + 0.5f); });
-    beta_[slot].assign(beta.begin(), beta.end());
+    alpha_[slot] = std::move(alpha);
+    beta_[slot] = std::move(beta);
     kept_bytes_ += warm(slot);
     most_kept_ = std::max(most_kept_, kept_bytes_);
   }

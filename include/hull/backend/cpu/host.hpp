@@ -28,6 +28,7 @@ class host : public ranked<Member> {
   /// One block for everything that follows. Contents of the old block are lost.
   void reserve(std::size_t bytes) {
     if (bytes > memory_.capacity()) {
+      memory_ = {};  // where there is not so much, the next call finds no block
       block_.reset();
       block_.reset(static_cast<std::byte*>(::operator new (bytes, std::align_val_t{arena::alignment})));
     }
@@ -84,6 +85,14 @@ class host : public ranked<Member> {
   /// The parameters of these rows are the best so far.
   static void keep_rows(free_rows const& parameters, std::span<index_t const> rows) {
     cpu::keep_rows(parameters, rows);
+  }
+
+  /// Calls body(i) for i = 0 .. count - 1 on the threads of the host, each about `work` operations.
+  template <class Body>
+  static void for_each(std::size_t count, std::size_t work, Body&& body) {
+    parallel_ranges(count, 16, work, [&](std::size_t first, std::size_t last) {
+      for (std::size_t i = first; i < last; ++i) body(i);
+    });
   }
 
   /// Domains that branch and bound splits in one round.

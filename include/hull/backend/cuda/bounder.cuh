@@ -7,8 +7,9 @@
 
 namespace hull::cuda {
 
-/// Outward: sound for the exact network. Nearest: rounding ignored, for comparison with tools that ignore it.
-template <Network Net, class R = Outward>
-using bounder = hull::bounder<Net, machine<Net, R>>;
+/// Outward: sound for the exact network. Nearest: rounding ignored, for comparison with tools that ignore it. `P`: of
+/// machine.
+template <Network Net, class R = Outward, class P = Fp32>
+using bounder = hull::bounder<Net, machine<Net, R, lone_member<Net>, P>>;
 
 }  // namespace hull::cuda

@@ -99,8 +99,9 @@ static __global__ void patch_lines_kernel(patch at, stage_state s, std::size_t c
 
 inline constexpr unsigned patch_rows = 4;  // rows of a block, one after the other: neighbours read the same lines
 
-/// Takes rows from the output of a stage to its head, in place: relax_rows_kernel on patches.
-template <bool Outward, unsigned Threads>
+/// Takes rows from the output of a stage to its head, in place: relax_rows_kernel on patches. `Scaled`: rows.bound,
+/// which nobody reads before a row has come to the input, becomes the scale of the row for products of halfs.
+template <bool Outward, bool Scaled, unsigned Threads>
 __global__ void __launch_bounds__(Threads) patch_relax_kernel(patch at, row_block rows, stage_state s, double share,
                                                               patch_line const* __restrict__ lines, float* a) {
   constexpr unsigned together = 4;  // reads that are on the way at once
@@ -112,7 +113,8 @@ __global__ void __launch_bounds__(Threads) patch_relax_kernel(patch at, row_bloc
     patch_line const* const of_box =
         lines + 2 * rows.box[r] * static_cast<std::size_t>(at.plane()) * static_cast<std::size_t>(at.pitch());
     float* const row = a + r * count;
-    double sums[3] = {};  // value, slack, far value
+    double sums[3] = {};   // value, slack, far value
+    unsigned largest = 0;  // bits of magnitudes are ordered as they are; NaN comes last
     for (unsigned first = threadIdx.x; first < count; first += together * Threads) {
       float x[together];
       patch_line line[together];
@@ -137,12 +139,24 @@ __global__ void __launch_bounds__(Threads) patch_relax_kernel(patch at, row_bloc
 #pragma unroll
       for (unsigned k = 0; k < together; ++k) {
         bool const dead = line[k].error < 0;  // false for NaN, which is an error
-        if (first + k * Threads < count) row[first + k * Threads] = dead ? 0.0f : x[k] * line[k].slope;
+        float const moved = dead ? 0.0f : x[k] * line[k].slope;
+        if (first + k * Threads < count) row[first + k * Threads] = moved;
         if (dead) continue;
+        if constexpr (Scaled) largest = max(largest, __float_as_uint(moved) & 0x7fffffffU);
         double const value = x[k];
         sums[0] += value * static_cast<double>(line[k].shift);  // exact product
         if constexpr (Outward) sums[1] += std::fabs(value) * static_cast<double>(line[k].error);
         sums[2] += value * static_cast<double>(line[k].far);
+      }
+    }
+    if constexpr (Scaled) {
+      __shared__ unsigned of_warp[Threads / warp];
+      largest = __reduce_max_sync(~0U, largest);
+      if (threadIdx.x % warp == 0) of_warp[threadIdx.x / warp] = largest;
+      __syncthreads();
+      if (threadIdx.x == 0) {
+        for (unsigned w = 1; w < Threads / warp; ++w) largest = max(largest, of_warp[w]);
+        rows.bound[r] = static_cast<double>(scale_of(__uint_as_float(largest)));
       }
     }
     block_sums<Threads>(sums);
@@ -161,16 +175,17 @@ inline patch_line const* patch_lines(cudaStream_t stream, patch const& at, stage
 }
 
 /// Relaxes rows at the output of a stage in place.
-template <class R>
+template <class R, conv_numbers Numbers>
 void patch_relax(cudaStream_t stream, patch const& at, row_block const& rows, stage_state const& s,
                  patch_line const* lines, float* a) {
   double const share = 1 + gamma_sum(s.live_count);
   unsigned const blocks = blocks_for(rows.count, patch_rows);
   // the sums of a row depend on the number of threads, so that must not depend on the number of rows
+  constexpr bool scaled = Numbers == conv_numbers::halfs;
   if (at.floats() <= 1024) {
-    patch_relax_kernel<R::outward, 64><<<blocks, 64, 0, stream>>>(at, rows, s, share, lines, a);
+    patch_relax_kernel<R::outward, scaled, 64><<<blocks, 64, 0, stream>>>(at, rows, s, share, lines, a);
   } else {
-    patch_relax_kernel<R::outward, 256><<<blocks, 256, 0, stream>>>(at, rows, s, share, lines, a);
+    patch_relax_kernel<R::outward, scaled, 256><<<blocks, 256, 0, stream>>>(at, rows, s, share, lines, a);
   }
   check_launch("patch_relax");
 }

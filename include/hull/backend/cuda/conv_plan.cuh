@@ -88,6 +88,7 @@ struct conv_plan final {
   static constexpr int depth = 16;                                  // terms loaded at a time
   static constexpr std::size_t chunk_words = std::size_t{8} << 20;  // 32 MiB: dense rows stay in the L2 cache
   static constexpr std::size_t most_rows = std::size_t{1} << 14;    // of a chunk; a grid has 65535 blocks along y
+  static constexpr std::size_t box_words = 5;                       // of a row (conv_expand.cuh)
 
   conv_axis down{}, across{};
   int groups = 1;
@@ -110,8 +111,10 @@ struct conv_plan final {
     return target_channels <= 4 ? 4 : target_channels <= 16 ? 16 : target_channels <= 32 ? 32 : 64;
   }
   [[nodiscard]] HULL_FN constexpr int target_padded() const { return padded(target_channels, tile_channels()); }
+  /// Whether there is a tile of pairs of halfs.
+  [[nodiscard]] HULL_FN constexpr bool has_half_tile() const { return transposed() && tile_channels() >= 32; }
 
-  // The scratch: packed weights, the dense buffer, counts of listed tiles [phase], boxes [row, 4], lists [phase, ...].
+  // The scratch: packed weights, the dense buffer, counts of listed tiles [phase], boxes [row], lists [phase, ...].
   [[nodiscard]] constexpr std::size_t packed_floats() const {
     return std::size_t{1} * phases() * groups * terms() * target_padded();
   }
@@ -120,7 +123,7 @@ struct conv_plan final {
   }
   [[nodiscard]] constexpr std::size_t count_words() const { return static_cast<std::size_t>(padded(phases(), 4)); }
   [[nodiscard]] constexpr std::size_t row_words() const {
-    return row_floats() + (transposed() ? 4 + std::size_t{1} * phases() * tiles() : 0);
+    return row_floats() + (transposed() ? box_words + std::size_t{1} * phases() * tiles() : 0);
   }
   [[nodiscard]] constexpr std::size_t chunk_rows() const {
     return std::max<std::size_t>(1, std::min(most_rows, chunk_words / row_words()));
@@ -151,13 +154,14 @@ struct conv_plan final {
 
 /// The scratch, carved; rows are those of a chunk.
 struct conv_work final {
-  float* packed = nullptr;     // [phase, group, term, target channel]
+  float* packed = nullptr;     // [phase, group, term, target channel]; halfs: four terms together
   unsigned* counts = nullptr;  // [phase] tiles listed
   float* dense = nullptr;      // [row, source position, group, source channel]
-  unsigned* boxes = nullptr;   // [row, 4] where the row is not 0 (conv_expand.cuh); directly behind `counts`
+  unsigned* boxes = nullptr;   // [row, box_words] where the row is not 0 (conv_expand.cuh); directly behind `counts`
   unsigned* list = nullptr;    // [phase, capacity] row * plan.tiles() + tile
   std::size_t capacity = 0;
   unsigned rows = 0;
+  float weight_scale = 0;  // of packed weights; for halfs alone
 
   conv_work(conv_plan const& plan, float* scratch) {
     std::size_t const most = plan.chunk_rows();
@@ -165,7 +169,7 @@ struct conv_work final {
     dense = packed + plan.packed_floats();
     counts = reinterpret_cast<unsigned*>(dense + most * plan.row_floats());
     boxes = counts + plan.count_words();
-    list = boxes + 4 * most;
+    list = boxes + conv_plan::box_words * most;
     capacity = most * static_cast<std::size_t>(plan.tiles());
   }
 };
@@ -183,17 +187,29 @@ struct conv_work final {
 /// term meets min(K, 32) roundings in its chain of fused multiply-adds, one more if product and sum round apart, then
 /// one for each chain after the first: the sum of chains starts at 0. Whatever was in the coefficient before meets a
 /// single addition. Chains are counted with the gaps, because these move terms into other chains.
-[[nodiscard]] constexpr std::size_t conv_roundings(extents out, window const& filter) {
-  std::size_t const outs = out[0] / filter.groups;
+///
+/// With halfs a chain errs as a whole (docs/soundness_tensor.md, section 10), and what is counted here for the chain
+/// itself, conv_in_chain, falls away.
+[[nodiscard]] constexpr std::size_t conv_taps_at_most(window const& filter) {
   auto const most_taps = [](std::size_t kernel, std::size_t stride, std::size_t dilation) {
     std::size_t step = 1;
     while (step * dilation % stride != 0) ++step;
     return (kernel + step - 1) / step;
   };
-  std::size_t const taps = most_taps(filter.kernel_h, filter.stride_h, filter.dilation_h) *
-                           most_taps(filter.kernel_w, filter.stride_w, filter.dilation_w);
-  std::size_t const chains = (taps * ((outs + 3) / 4 * 4) + chain_terms - 1) / chain_terms;
-  return 1 + std::min(taps * outs, chain_terms) + (chains - 1);
+  return most_taps(filter.kernel_h, filter.stride_h, filter.dilation_h) *
+         most_taps(filter.kernel_w, filter.stride_w, filter.dilation_w);
+}
+/// Terms of one element that can differ from 0.
+[[nodiscard]] constexpr std::size_t conv_terms(extents out, window const& filter) {
+  return conv_taps_at_most(filter) * (out[0] / filter.groups);
+}
+[[nodiscard]] constexpr std::size_t conv_in_chain(extents out, window const& filter) {
+  return 1 + std::min(conv_terms(out, filter), chain_terms);
+}
+[[nodiscard]] constexpr std::size_t conv_roundings(extents out, window const& filter) {
+  std::size_t const outs = (out[0] / filter.groups + 3) / 4 * 4;
+  std::size_t const chains = (conv_taps_at_most(filter) * outs + chain_terms - 1) / chain_terms;
+  return conv_in_chain(out, filter) + (chains - 1);
 }
 [[nodiscard]] constexpr std::size_t conv_additions(extents /*out*/, window const& /*filter*/) { return 1; }
 

@@ -19,13 +19,28 @@
 
 namespace hull::cuda {
 
-/// Throws hull::error (fault::device) that names what failed.
-inline void check(cudaError_t found, char const* what) {
-  if (found == cudaSuccess) return;
-  throw error(std::string("CUDA: ") + what + ": " + cudaGetErrorString(found), fault::device);
+/// What a user of a program without code for this device can do about it.
+[[nodiscard]] inline std::string no_code_advice() {
+  int number = 0, major = 0, minor = 0;
+  cudaGetDevice(&number);
+  cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, number);
+  cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, number);
+  return "; it was not compiled for compute capability " + std::to_string(major) + "." + std::to_string(minor) +
+         ", which CMAKE_CUDA_ARCHITECTURES or HULL_CUDA_ARCH has to name";
 }
 
-/// After a launch: bad configurations, and kernels that were not compiled for this device.
+/// Throws hull::error (fault::device) that names what failed. What ends one call and not the context is forgotten: else
+/// the check of the next launch would find it again.
+inline void check(cudaError_t found, char const* what) {
+  if (found == cudaSuccess) return;
+  cudaGetLastError();
+  bool const no_code = found == cudaErrorNoKernelImageForDevice || found == cudaErrorInvalidDeviceFunction;
+  throw error(std::string("CUDA: ") + what + ": " + cudaGetErrorString(found) + (no_code ? no_code_advice() : ""),
+              fault::device);
+}
+
+/// After a launch: bad configurations, and kernels that were not compiled for this device. Kernels fail later, and then
+/// device::finish() tells; with CUDA_LAUNCH_BLOCKING=1 they do here, under their name.
 inline void check_launch(char const* kernel) { check(cudaGetLastError(), kernel); }
 
 inline constexpr unsigned warp = 32;
@@ -67,12 +82,7 @@ template <class T>
 [[nodiscard]] device_block<T> allocate(std::size_t count) {
   void* block = nullptr;
   std::size_t const bytes = std::max<std::size_t>(1, count) * sizeof(T);
-  cudaError_t const found = cudaMalloc(&block, bytes);
-  if (found != cudaSuccess) {
-    cudaGetLastError();  // else the next check would find it again
-    throw error("CUDA: " + std::to_string(bytes >> 20) + " MiB of device memory: " + cudaGetErrorString(found),
-                fault::device);
-  }
+  check(cudaMalloc(&block, bytes), (std::to_string(bytes >> 20) + " MiB of device memory").c_str());
   return device_block<T>(static_cast<T*>(block));
 }
 

@@ -84,7 +84,7 @@ void find_free(cudaStream_t stream, weights_view<typename S::net> weights, stage
                stage_state const& x, product_cost const& cost, head_bias head, index_t* count) {
   constexpr unsigned threads = 128;
   free_lines_kernel<S, R><<<blocks_for(s.live_count, threads), threads, 0, stream>>>(
-      weights, s, f, cost.relative(S::size), cost.on_tensor_cores.floor_of_a, x.total_spread,
+      weights, s, f, cost.relative(), cost.on_tensor_cores.floor_of_a, x.total_spread,
       gamma(4 * S::size + 256, unit_double), head);
   collect_free_kernel<<<1, list_threads, 0, stream>>>(f, s.live_count, count);
   check_launch("find_free");

@@ -62,13 +62,13 @@ __device__ inline void store_pieces(uint4* line, unsigned number, unsigned piece
   line[(piece + packed_lines::pieces) ^ number % 8] = *reinterpret_cast<uint4 const*>(small);
 }
 
-/// Packs rows of A, each scaled by its own power of two, whose inverse becomes unscale[r]. NaN or infinity in a row
-/// makes its `unscale` NaN. A block for each row.
+/// Packs `terms` numbers of each row of A, `stride` apart, scaled by a power of two of the row's own, whose inverse
+/// becomes unscale[r]. NaN or infinity in a row makes its `unscale` NaN. A block for each row.
 template <unsigned Threads>
 __global__ void __launch_bounds__(Threads)
-    pack_rows_kernel(float const* a, unsigned terms, packed_lines to, float* unscale) {
+    pack_rows_kernel(float const* a, std::size_t stride, unsigned terms, packed_lines to, float* unscale) {
   unsigned const row = blockIdx.x;
-  float const* const from = a + std::size_t{row} * terms;
+  float const* const from = a + row * stride;
   unsigned largest = 0;  // bits of magnitudes are ordered as they are; NaN comes last
   for (unsigned k = threadIdx.x; k < terms; k += Threads) {
     largest = max(largest, __float_as_uint(from[k]) & 0x7fffffffu);
@@ -89,10 +89,12 @@ __global__ void __launch_bounds__(Threads)
   }
 }
 
-/// Packs `lines` columns of B from column `first` on. Each block packs one chunk of 64 columns.
+/// Packs `terms` terms of `lines` columns of B, from term `first_term` and column `first` on. Each block packs one
+/// chunk of 64 columns.
 template <bool Transposed>
-__global__ void __launch_bounds__(256) pack_columns_kernel(gathered<Transposed> b, unsigned terms, unsigned first,
-                                                           unsigned lines, packed_lines to, float scale) {
+__global__ void __launch_bounds__(256)
+    pack_columns_kernel(gathered<Transposed> b, unsigned first_term, unsigned terms, unsigned first, unsigned lines,
+                        packed_lines to, float scale) {
   constexpr unsigned block_lines = 64, depth = packed_lines::terms;
   __shared__ float tile[depth][block_lines + 1];
   unsigned const chunk = blockIdx.y, start = blockIdx.x * block_lines;
@@ -100,7 +102,7 @@ __global__ void __launch_bounds__(256) pack_columns_kernel(gathered<Transposed> 
     // neighbours read along a row of the weights
     unsigned const term = Transposed ? i % depth : i / block_lines, line = Transposed ? i / depth : i % block_lines;
     unsigned const k = chunk * depth + term, j = start + line;
-    tile[term][line] = k < terms && j < lines ? b.column(first + j)[b.term_offset(k)] : 0.0f;
+    tile[term][line] = k < terms && j < lines ? b.column(first + j)[b.term_offset(first_term + k)] : 0.0f;
   }
   __syncthreads();
   unsigned const line = threadIdx.x / packed_lines::pieces, piece = threadIdx.x % packed_lines::pieces;

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <type_traits>
 
 #include <hull/backend/cuda/device.cuh>
 #include <hull/backend/cuda/gathered.cuh>
@@ -14,7 +15,6 @@
 #include <hull/backend/cuda/tensor_product.cuh>
 #include <hull/backend/cuda/wgmma.cuh>
 #include <hull/backend/summation.hpp>
-#include <hull/core/error.hpp>
 #include <hull/propagate/rounding_error.hpp>
 
 namespace hull::cuda {
@@ -23,8 +23,9 @@ namespace hull::cuda {
 /// |C - exact| <= relative_error(terms) sum |a b| + range_error (a_max sum |b| + b_max sum |a|)
 ///                + sum over terms of product_floor + operand_floor (|a| + |b|).
 struct half_order final {
-  static constexpr double split_error = 7 * 0x1p-23;  // of all that splitting loses, and of the sum of small parts
-  static constexpr double range_error = 0x1p-38;      // of numbers far below the largest
+  // of all that splitting loses, of the sum of small parts, and of one addition to C by a panel that is not the first
+  static constexpr double split_error = 7 * 0x1p-23;
+  static constexpr double range_error = 0x1p-38;  // of numbers far below the largest
   static constexpr double product_floor = tensor_order::product_floor, operand_floor = tensor_order::operand_floor;
 
   [[nodiscard]] static constexpr double chain_error(std::size_t terms) {
@@ -174,68 +175,72 @@ void launch_half_product(cudaStream_t stream, std::size_t processors, half_probl
   check_launch("product of pairs of halfs");
 }
 
-/// Rows of A and columns of B that are packed at once.
+/// Rows of A, columns of B and terms that are packed at once.
 inline constexpr std::size_t half_panel = 4096;
 
-/// Floats of scratch for products of so many terms and columns.
+/// Floats of scratch for products of so many terms and columns: 128 MiB at most.
 [[nodiscard]] constexpr std::size_t half_scratch_floats(std::size_t terms, std::size_t columns) {
-  return half_panel + packed_lines::floats(half_panel, terms) +
-         packed_lines::floats(std::min(half_panel, columns), terms);
+  std::size_t const deep = std::min(half_panel, terms);
+  return half_panel + packed_lines::floats(half_panel, deep) +
+         packed_lines::floats(std::min(half_panel, columns), deep);
+}
+
+/// C (+)= A B for one panel each of rows, columns and terms, with the tile that should be fastest. All tiles give the
+/// same bits.
+inline void half_panel_product(cudaStream_t stream, std::size_t processors, half_problem const& p) {
+  // waves of blocks, times how long a block takes: measured on an H100
+  auto const time = [&](std::size_t down, std::size_t across, std::size_t together, double each) {
+    std::size_t const tiles = ((p.rows + down - 1) / down) * ((p.columns + across - 1) / across);
+    return each * static_cast<double>((tiles + processors * together - 1) / (processors * together));
+  };
+  double const large = time(128, 256, 1, 1), middle = time(128, 128, 1, 0.55), small = time(64, 64, 2, 0.41);
+  if (large <= middle && large <= small) {
+    launch_half_product<large_half_tile>(stream, processors, p);
+  } else if (middle <= small) {
+    launch_half_product<middle_half_tile>(stream, processors, p);
+  } else {
+    launch_half_product<small_half_tile>(stream, processors, p);
+  }
 }
 
 /// As product(): `a` is [rows, terms], `c` [rows, c_stride]; B finite, `largest` at least its largest magnitude. NaN or
 /// infinity in a row of A makes NaN of the whole row of C. `scratch`: half_scratch_floats, aligned to 16 bytes. An
-/// element depends on its row of A, its column of B, `largest` and the number of terms alone.
+/// element depends on its row of A, its column of B, what C held, `largest` and the number of terms alone.
 /// Cost: 2 rows terms columns FLOP, three times that on tensor cores; 12 bytes for each element of A and B and panel.
-/// `Tile` void: the one that should be fastest. Throws hull::error on a device that is not of compute capability 9.0.
+/// `Tile` void: the one that should be fastest. The device must have_wgmma().
 template <class Tile = void, bool Transposed>
 void half_product(cudaStream_t stream, std::size_t processors, float const* a, std::size_t rows, std::size_t terms,
                   gathered<Transposed> const& b, std::size_t columns, float largest, float* c, std::size_t c_stride,
                   bool overwrite, float* scratch) {
-  if (rows == 0 || columns == 0) return;
-  std::size_t const chunks = packed_lines::chunks(terms);
-  expect(chunks < (std::size_t{1} << 16), "a product of pairs of halfs takes less than 2^21 terms");
+  if (rows == 0) return;
   float const scale = scale_of(largest);
   float* const unscale = scratch;
-  packed_lines packed_a{reinterpret_cast<uint4*>(scratch + half_panel)};
-  packed_lines packed_b{reinterpret_cast<uint4*>(scratch + half_panel + packed_lines::floats(half_panel, terms))};
+  auto* const first_line = reinterpret_cast<uint4*>(scratch + half_panel);
+  auto const number = [](std::size_t n) { return static_cast<unsigned>(n); };
   for (std::size_t column = 0; column < columns; column += half_panel) {
     std::size_t const wide = std::min(half_panel, columns - column);
-    packed_b.lines = static_cast<unsigned>(packed_lines::padded(wide));
-    dim3 const grid(packed_b.lines / 64, static_cast<unsigned>(chunks));
-    if (chunks > 0) {
-      pack_columns_kernel<<<grid, 256, 0, stream>>>(b, static_cast<unsigned>(terms), static_cast<unsigned>(column),
-                                                    static_cast<unsigned>(wide), packed_b, scale);
-    }
-    for (std::size_t row = 0; row < rows; row += half_panel) {
-      std::size_t const high = std::min(half_panel, rows - row);
-      packed_a.lines = static_cast<unsigned>(packed_lines::padded(high));
-      pack_rows_kernel<256><<<static_cast<unsigned>(high), 256, 0, stream>>>(
-          a + row * terms, static_cast<unsigned>(terms), packed_a, unscale);
-      half_problem const p{packed_a,
-                           packed_b,
-                           unscale,
-                           1 / scale,
-                           static_cast<unsigned>(high),
-                           static_cast<unsigned>(wide),
-                           static_cast<unsigned>(chunks),
-                           c + row * c_stride + column,
-                           c_stride,
-                           overwrite};
-      if constexpr (!std::is_void_v<Tile>) {
-        launch_half_product<Tile>(stream, processors, p);
-      } else {
-        auto const time = [&](std::size_t down, std::size_t across, std::size_t together, double each) {
-          std::size_t const tiles = ((high + down - 1) / down) * ((wide + across - 1) / across);
-          return each * static_cast<double>((tiles + processors * together - 1) / (processors * together));
-        };
-        double const large = time(128, 256, 1, 1), middle = time(128, 128, 1, 0.53), small = time(64, 64, 2, 0.4);
-        if (large <= middle && large <= small) {
-          launch_half_product<large_half_tile>(stream, processors, p);
-        } else if (middle <= small) {
-          launch_half_product<middle_half_tile>(stream, processors, p);
+    for (std::size_t term = 0; term < std::max<std::size_t>(terms, 1); term += half_panel) {
+      std::size_t const deep = std::min(half_panel, terms - term), chunks = packed_lines::chunks(deep);
+      packed_lines const packed_b{first_line, number(packed_lines::padded(wide))};
+      packed_lines packed_a{packed_b.line(chunks, 0), 0};
+      if (chunks > 0) {
+        pack_columns_kernel<<<dim3(packed_b.lines / 64, number(chunks)), 256, 0, stream>>>(
+            b, number(term), number(deep), number(column), number(wide), packed_b, scale);
+      }
+      for (std::size_t row = 0; row < rows; row += half_panel) {
+        std::size_t const high = std::min(half_panel, rows - row);
+        packed_a.lines = number(packed_lines::padded(high));
+        pack_rows_kernel<256>
+            <<<number(high), 256, 0, stream>>>(a + row * terms + term, terms, number(deep), packed_a, unscale);
+        half_problem const p{packed_a,       packed_b,
+                             unscale,        1 / scale,
+                             number(high),   number(wide),
+                             number(chunks), c + row * c_stride + column,
+                             c_stride,       overwrite && term == 0};
+        if constexpr (std::is_void_v<Tile>) {
+          half_panel_product(stream, processors, p);
         } else {
-          launch_half_product<small_half_tile>(stream, processors, p);
+          launch_half_product<Tile>(stream, processors, p);
         }
       }
     }

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include <hull/backend/cpu/parallel.hpp>
 #include <hull/backend/cuda/device.cuh>
 #include <hull/backend/cuda/scores.cuh>
 #include <hull/backend/cuda/transfer.cuh>
@@ -27,6 +28,7 @@ class host : public ranked<Member> {
   void reserve(std::size_t bytes) {
     if (bytes > memory_.capacity()) {
       device_.finish();
+      memory_ = {};  // where there is not so much, the next call finds no block
       block_.reset();
       block_ = allocate<std::byte>(bytes);
     }
@@ -84,6 +86,14 @@ class host : public ranked<Member> {
                   coefficient_views<Net> const& a, std::span<index_t const> rows,
                   std::array<bool, stage_count<Net>> const& stages, std::span<split_candidates> found) const {
     cuda::score_rows<Net>(device_, state, free, parameters, a, rows, stages, found);
+  }
+
+  /// Calls body(i) for i = 0 .. count - 1 on the threads of the host, each about `work` operations.
+  template <class Body>
+  static void for_each(std::size_t count, std::size_t work, Body&& body) {
+    cpu::parallel_ranges(count, 16, work, [&](std::size_t first, std::size_t last) {
+      for (std::size_t i = first; i < last; ++i) body(i);
+    });
   }
 
   /// Domains that branch and bound splits in one round: few fill no GPU.

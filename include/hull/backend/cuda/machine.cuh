@@ -12,7 +12,7 @@
 namespace hull::cuda {
 
 /// `Member`: what this rank holds of the network and does with the others (shard/member.hpp); by default it is alone.
-/// `P`: precision of the products of wide dense stages, Fp32, Tf32x3 or Fp16x3 (precision.cuh).
+/// `P`: precision of the products of wide dense stages, and of convolutions: Fp32, Tf32x3 or Fp16x3 (precision.cuh).
 template <Network Net, class R, class Member = lone_member<Net>, class P = Fp32>
 class machine : public steps<Net, R, Member, P> {
   using base = steps<Net, R, Member, P>;
@@ -94,12 +94,25 @@ class machine : public steps<Net, R, Member, P> {
     check_launch("keep_rows");
   }
 
+  /// Before the first step of optimised rows that have `tables`.
+  void begin_climbing(network_state<Net> const& state, free_state<Net> const& free, row_block const& rows) const {
+    for_each_stage<1, stage_count<Net>>([&]<std::size_t K> {
+      if (K >= rows.start) return;
+      climb_table<stage<Net, K>>(stream(), patches<Net>[rows.start][K], state.stage[K], free.stage[K],
+                                 rows.tables + climb_table_offset<Net>(rows.start, K));
+    });
+  }
+
   /// relax_rows with parameters: from a[S], which is kept, to `moved`, both [rows, live].
   template <class S>
   void relax_free_rows(network_state<Net> const& state, free_columns const& f, row_block const& rows,
                        free_rows const& parameters, coefficient_views<Net> const& a, float* moved) const {
     if (rows.count == 0) return;
     auto const& s = state.stage[S::number];
+    if (base::template are_patches<S>(rows)) {
+      return patch_relax_free<R>(stream(), patches<Net>[rows.start][S::number], rows, s, f, parameters,
+                                 table_of<S>(rows), a[S::number], moved);
+    }
     if constexpr (hull::detail::has_kink<S>()) {
       relax_free_rows_kernel<R::outward><<<static_cast<unsigned>(rows.count), row_threads, 0, stream()>>>(
           rows, s, f, parameters, a[S::number], moved);
@@ -119,11 +132,16 @@ class machine : public steps<Net, R, Member, P> {
     auto const in = targets<S>(d);
     unsigned const blocks = static_cast<unsigned>(rows.count);
     if constexpr (HeadOf<typename S::head, linear_head>) {
-      base::template precision_of<S>::multiply(device_, in[0], rows.count, x[0]->live_count,
-                                               this->template live_weights<S, true>(y, *x[0]), y.live_count,
-                                               this->largest_weight_[S::number], head, y.live_count, true, scratch);
+      base::sizes::template precision_of<S>::multiply(
+          device_, in[0], rows.count, x[0]->live_count, this->template live_weights<S, true>(y, *x[0]), y.live_count,
+          this->largest_weight_[S::number], head, y.live_count, true, scratch);
     }
     if constexpr (HeadOf<typename S::head, conv_head>) {
+      if (base::template are_patches<S>(rows)) {
+        auto const& w = this->template filters<S>();
+        return patch_product<conv_numbers::floats>(stream(), patch_step_of<S>(w, rows.start, false, 1), w.weight, rows,
+                                                   in[0], scratch, y, head);
+      }
       conv_points(stream(), this->template filters<S>(), rows.count, *x[0], in[0], y, head, scratch);
     }
     if constexpr (HeadOf<typename S::head, sparse_head>) {
@@ -139,6 +157,9 @@ class machine : public steps<Net, R, Member, P> {
   void minimise(network_state<Net> const& state, row_block const& rows, coefficient_views<Net> const& a) const {
     auto const& s = state.stage[0];
     if (rows.count * s.live_count == 0) return;
+    if (base::template are_patches<stage<Net, 0>>(rows)) {
+      return patch_minimise(stream(), patches<Net>[rows.start][0], rows, s, a[0]);
+    }
     minimise_rows_kernel<<<blocks_for(rows.count * s.live_count, block), block, 0, stream()>>>(s, rows.count, a[0]);
     check_launch("minimise");
   }
@@ -149,6 +170,10 @@ class machine : public steps<Net, R, Member, P> {
              adam_step const& adam, coefficient_views<Net> const& a, float* head) const {
     auto const& s = state.stage[S::number];
     if (rows.count * s.live_count == 0) return;
+    if (base::template are_patches<S>(rows)) {
+      return patch_climb(stream(), patches<Net>[rows.start][S::number], rows, f, parameters, adam, table_of<S>(rows),
+                         a[S::number], head);
+    }
     if constexpr (hull::detail::has_kink<S>()) {
       climb_rows_kernel<<<static_cast<unsigned>(rows.count), row_threads, 0, stream()>>>(rows, s, f, parameters, adam,
                                                                                          a[S::number], head);
@@ -157,6 +182,12 @@ class machine : public steps<Net, R, Member, P> {
                                                                                                a[S::number], head);
     }
     check_launch("climb");
+  }
+
+ private:
+  template <class S>
+  [[nodiscard]] static climb_line const* table_of(row_block const& rows) {
+    return reinterpret_cast<climb_line const*>(rows.tables + climb_table_offset<Net>(rows.start, S::number));
   }
 };
 

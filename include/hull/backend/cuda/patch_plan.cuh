@@ -142,6 +142,17 @@ template <Network Net>
 template <Network Net>
 inline constexpr detail::patch_table<Net> patches = detail::make_patches<Net>();
 
+/// Whether rows of any start end in one sum behind the head of stage S.
+template <class S>
+[[nodiscard]] constexpr bool ends_patches() {
+  using net = typename S::net;
+  bool any = false;
+  for (std::size_t start = S::number + 1; start < stage_count<net>; ++start) {
+    any = any || (S::template input<0> == 0 && patches<net>[start][S::number].kept && patches<net>[start][0].summed);
+  }
+  return any;
+}
+
 /// What the steps of rows that start at the head of stage S need beside the rows: packed weights and lines of one
 /// stage.
 template <class S>
@@ -153,8 +164,10 @@ template <class S>
     if constexpr (HeadOf<typename T::head, conv_head>) {
       patch const& at = patches<net>[S::number][J];
       if (J != S::number && at.kept) {
-        conv_plan const plan = make_conv_plan(T::template operand<0>, T::shape, T::head::filter, true);
-        most = std::max(most, patch_packed_floats(plan) + at.line_floats(boxes));
+        auto const packed = [](bool transposed) {
+          return patch_packed_floats(make_conv_plan(T::template operand<0>, T::shape, T::head::filter, transposed));
+        };
+        most = std::max(most, std::max(packed(true), packed(false)) + at.line_floats(boxes));
       }
     }
   });

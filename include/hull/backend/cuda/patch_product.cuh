@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cuda_pipeline.h>
+#include <type_traits>
 
 #include <hull/backend/cuda/conv_product.cuh>
 #include <hull/backend/cuda/device.cuh>
@@ -14,11 +15,13 @@
 
 namespace hull::cuda {
 
-/// What a launch needs to know: `conv` is the transposed convolution between whole layers.
+/// What a launch needs to know: `conv` is the convolution between whole layers, transposed on the way back.
 struct patch_step final {
   conv_plan conv{};
   patch from{}, to{};
-  divisor by_source{};  // padded channels of a group of the source
+  divisor by_source{};             // padded channels of a group of the source
+  divisor by_down{}, by_across{};  // strides
+  float weight_scale = 0;          // of packed weights; for halfs alone
 
   /// Channels of a group of the target lie side by side, from a multiple of 4 on; gaps behind them may be written.
   [[nodiscard]] constexpr bool plain() const {
@@ -27,42 +30,66 @@ struct patch_step final {
   }
 };
 
-/// The source that a target of the window reads through tap p, or -1: source * stride + p * dilation = target.
-__device__ inline int patch_source(conv_axis const& axis, int target, int p, int extent) {
+/// The source that a target of the window reads through tap p, or -1: source * stride + p * dilation = target on the
+/// way back, and the other way round on the way forward, where windows have all sources.
+__device__ inline int patch_source(conv_axis const& axis, divisor const& by_stride, int target, int p, int extent) {
+  if (!axis.transposed) return target * axis.stride + p * axis.dilation;
   int const distance = target - p * axis.dilation;
-  if (distance < 0 || distance % axis.stride != 0) return -1;
-  return distance / axis.stride < extent ? distance / axis.stride : -1;
+  if (distance < 0) return -1;
+  int const source = static_cast<int>(by_stride.quotient(static_cast<unsigned>(distance)));
+  return source * axis.stride == distance && source < extent ? source : -1;
 }
 
-/// weight [out channel, in channel of the group, kernel height, kernel width] to [group, tap, source, target].
+/// What is packed for a source and a target channel in `block`, a pair of group and tap. weight [out channel, in
+/// channel of the group, kernel height, kernel width].
+__device__ inline float patch_packed(conv_plan const& plan, float const* weight, int block, int source, int target) {
+  int const area = plan.down.kernel * plan.across.kernel, tap = block % area, group = block / area;
+  if (target >= plan.target_channels || source >= plan.source_channels) return 0;
+  int const outs = plan.transposed() ? plan.source_channels : plan.target_channels;
+  int const ins = plan.transposed() ? plan.target_channels : plan.source_channels;
+  int const out = plan.transposed() ? source : target, in = plan.transposed() ? target : source;
+  std::size_t const filter =
+      static_cast<std::size_t>(group * outs + out) * static_cast<std::size_t>(ins) + static_cast<std::size_t>(in);
+  return weight[filter * static_cast<std::size_t>(area) + static_cast<std::size_t>(tap)];
+}
+
+/// To [group, tap, source, target].
 static __global__ void patch_pack_kernel(conv_plan plan, float const* weight, float* packed, std::size_t count) {
   std::size_t const i = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x;
   if (i >= count) return;
   std::size_t const width = static_cast<std::size_t>(plan.target_padded());
   std::size_t const depth = static_cast<std::size_t>(plan.source_padded());
-  int const area = plan.down.kernel * plan.across.kernel;
   int const target = static_cast<int>(i % width), source = static_cast<int>(i / width % depth);
-  int const block = static_cast<int>(i / width / depth), tap = block % area, group = block / area;
-  float value = 0;
-  if (target < plan.target_channels && source < plan.source_channels) {
-    std::size_t const filter = static_cast<std::size_t>(group * plan.source_channels + source) *
-                                   static_cast<std::size_t>(plan.target_channels) +
-                               static_cast<std::size_t>(target);
-    value = weight[filter * static_cast<std::size_t>(area) + static_cast<std::size_t>(tap)];
+  packed[i] = patch_packed(plan, weight, static_cast<int>(i / width / depth), source, target);
+}
+/// As pairs of halfs: to [group, tap, source / 4, target] of split_weights.
+static __global__ void patch_pack_halfs_kernel(conv_plan plan, float const* weight, uint4* packed, std::size_t count,
+                                               float scale) {
+  std::size_t const i = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (i >= count) return;
+  std::size_t const width = static_cast<std::size_t>(plan.target_padded());
+  std::size_t const quads = static_cast<std::size_t>(plan.source_padded() / 4);
+  int const target = static_cast<int>(i % width), quad = static_cast<int>(i / width % quads);
+  float x[4];
+#pragma unroll
+  for (int k = 0; k < 4; ++k) {
+    x[k] = patch_packed(plan, weight, static_cast<int>(i / width / quads), quad * 4 + k, target);
   }
-  packed[i] = value;
+  packed[i] = split_weights(x, scale);
 }
 
 enum class patch_output { vectors, scalars, dense };
 
 /// Blocks: x tiles of rows, for each all target positions; y groups and tiles of target channels. `from` has been
-/// relaxed. Dense: `to` [row, live] was 0 and gets what is live; else `to` is a patch, whose gaps stay as they are.
+/// relaxed; for halfs, rows.bound holds the scale of each row (patch_relax). Dense: `to` [row, live] was 0 and gets
+/// what is live; else `to` is a patch, whose gaps stay as they are.
 template <class T, patch_output Output>
-__global__ void __launch_bounds__(T::threads)
+__global__ void __launch_bounds__(T::threads, T::blocks)
     patch_product_kernel(patch_step step, row_block rows, float const* __restrict__ from,
                          float const* __restrict__ packed, index_t const* __restrict__ slot, std::size_t live_count,
                          float* __restrict__ to) {
-  __shared__ __align__(16) float shared[T::stages * T::stage_floats];
+  using sums = tile_sums<T>;
+  float* const shared = tile_memory<T>();
   __shared__ unsigned tap_source[most_patch_taps], tap_weight[most_patch_taps];
 
   conv_plan const& plan = step.conv;
@@ -75,72 +102,72 @@ __global__ void __launch_bounds__(T::threads)
 
   // Taps (p, q) through which this target reads, p slowest.
   int const target_u = position / step.to.across.extent, target_v = position % step.to.across.extent;
-  auto const taps_before = [&](conv_axis const& axis, int target, int end, int extent) {
+  auto const source_down = [&](int p) {
+    return patch_source(plan.down, step.by_down, target_u, p, step.from.down.extent);
+  };
+  auto const source_across = [&](int q) {
+    return patch_source(plan.across, step.by_across, target_v, q, step.from.across.extent);
+  };
+  auto const taps_before = [](auto const& source, int end) {
     int count = 0;
-    for (int p = 0; p < end; ++p) count += patch_source(axis, target, p, extent) >= 0 ? 1 : 0;
+    for (int p = 0; p < end; ++p) count += source(p) >= 0 ? 1 : 0;
     return count;
   };
-  int const taps_across = taps_before(plan.across, target_v, plan.across.kernel, step.from.across.extent);
-  int const taps = taps_across * taps_before(plan.down, target_u, plan.down.kernel, step.from.down.extent);
+  int const taps_across = taps_before(source_across, plan.across.kernel);
+  int const taps = taps_across * taps_before(source_down, plan.down.kernel);
   for (int t = thread; t < plan.down.kernel * plan.across.kernel; t += T::threads) {
     int const p = t / plan.across.kernel, q = t % plan.across.kernel;
-    int const u = patch_source(plan.down, target_u, p, step.from.down.extent);
-    int const v = patch_source(plan.across, target_v, q, step.from.across.extent);
+    int const u = source_down(p), v = source_across(q);
     if (u < 0 || v < 0) continue;
-    int const place = taps_before(plan.down, target_u, p, step.from.down.extent) * taps_across +
-                      taps_before(plan.across, target_v, q, step.from.across.extent);
+    int const place = taps_before(source_down, p) * taps_across + taps_before(source_across, q);
     tap_source[place] = static_cast<unsigned>((u * step.from.across.extent + v) * step.from.pitch());
     tap_weight[place] = static_cast<unsigned>(t * source_padded * target_padded);
   }
   __syncthreads();
 
-  // Loads: 4 threads take the 16 terms of a row, 4 each; a term is a pair (tap, channel), channels fastest.
-  float const* source[T::source_loads];
-  bool wanted[T::source_loads];
-#pragma unroll
-  for (int i = 0; i < T::source_loads; ++i) {
-    std::size_t const row = first_row + static_cast<std::size_t>(thread / 4 + i * (T::threads / 4));
-    wanted[i] = row < rows.count;
-    source[i] = from + (wanted[i] ? row * step.from.floats() + static_cast<std::size_t>(group * source_padded) : 0);
-  }
+  // Loads: a thread takes 4 terms of a row; a term is a pair (tap, channel), channels fastest.
+  constexpr int loaders = T::depth / 4, apart = T::threads / loaders;  // threads of a row; rows of two loads
+  float const* const source = from + first_row * step.from.floats() + static_cast<std::size_t>(group * source_padded);
+  unsigned const row_floats = static_cast<unsigned>(step.from.floats());
+  unsigned const rows_here = static_cast<unsigned>(min(std::size_t{T::positions}, rows.count - first_row));
   float const* const weight = packed +
                               static_cast<std::size_t>(group * plan.down.kernel * plan.across.kernel) *
                                   static_cast<std::size_t>(source_padded) * static_cast<std::size_t>(target_padded) +
-                              first_channel;
+                              first_channel * T::together;
   auto const fetch = [&](int stage, int number) {
     float* const sources = shared + stage * T::stage_floats;
     float* const weights = sources + T::positions * T::pitch;
-    int const term = number * T::depth + thread % 4 * 4;
+    int const term = number * T::depth + thread % loaders * 4;
     int const tap = static_cast<int>(step.by_source.quotient(static_cast<unsigned>(term)));
     bool const any = tap < taps;
     unsigned const at = any ? tap_source[tap] + static_cast<unsigned>(term - tap * source_padded) : 0;
 #pragma unroll
     for (int i = 0; i < T::source_loads; ++i) {
-      copy_or_zero(sources + (thread / 4 + i * (T::threads / 4)) * T::pitch + thread % 4 * 4, source[i] + at,
-                   any && wanted[i]);
+      unsigned const row = static_cast<unsigned>(thread / loaders + i * apart);
+      bool const inside = any && row < rows_here;
+      copy_or_zero(sources + row * T::pitch + thread % loaders * 4, source + (inside ? row * row_floats + at : 0u),
+                   inside);
     }
 #pragma unroll
     for (int load = thread; load < T::depth * T::channels / 4; load += T::threads) {
-      int const line = load / (T::channels / 4), column = load % (T::channels / 4) * 4;
-      int const of_tap = static_cast<int>(step.by_source.quotient(static_cast<unsigned>(number * T::depth + line)));
+      int const line = load / (T::weight_floats / 4), column = load % (T::weight_floats / 4) * 4;
+      int const of_line = number * T::depth + line * T::together;
+      int const of_tap = static_cast<int>(step.by_source.quotient(static_cast<unsigned>(of_line)));
       bool const inside = of_tap < taps;
       unsigned const row =
-          inside ? tap_weight[of_tap] +
-                       static_cast<unsigned>((number * T::depth + line - of_tap * source_padded) * target_padded)
-                 : 0;
-      copy_or_zero(weights + line * T::channels + column, weight + row + column, inside);
+          inside ? tap_weight[of_tap] + static_cast<unsigned>((of_line - of_tap * source_padded) * target_padded) : 0;
+      copy_or_zero(weights + line * T::weight_pitch + column, weight + row + column, inside);
     }
   };
 
-  // The sum: threads of a row take groups of 4 channels, spread over the tile.
-  int const x = thread % T::across, y = thread / T::across;
-  constexpr int channel_groups = T::per_channel / 4;
-  auto const channel_of = [&](int j) { return j / 4 * (T::channels / channel_groups) + x * 4 + j % 4; };
-  float sum[T::per_position][T::per_channel], part[T::per_position][T::per_channel];
+  sums all;
+  all.clear();
+  if constexpr (T::halfs) {
 #pragma unroll
-  for (int i = 0; i < T::per_position; ++i) {
-#pragma unroll
-    for (int j = 0; j < T::per_channel; ++j) sum[i][j] = part[i][j] = 0;
+    for (int i = 0; i < sums::per_position; ++i) {
+      std::size_t const row = first_row + static_cast<std::size_t>(sums::position(thread, i));
+      all.scale[i] = row < rows.count ? static_cast<float>(rows.bound[row]) : 1.0f;
+    }
   }
   int const steps = (taps * source_padded + T::depth - 1) / T::depth;
 #pragma unroll
@@ -154,48 +181,21 @@ __global__ void __launch_bounds__(T::threads)
     __syncthreads();  // this stage has come for all threads, and all have done with the one that is loaded now
     if (number + T::stages - 1 < steps) fetch(next, number + T::stages - 1);
     __pipeline_commit();
-    float const* const sources = shared + stage * T::stage_floats + y * T::pitch;
-    float const* const weights = shared + stage * T::stage_floats + T::positions * T::pitch;
-#pragma unroll
-    for (int k = 0; k < T::depth; k += 4) {
-      float a[T::per_position][4];
-#pragma unroll
-      for (int i = 0; i < T::per_position; ++i) {
-        float4 const four = *reinterpret_cast<float4 const*>(sources + i * T::down * T::pitch + k);
-        a[i][0] = four.x, a[i][1] = four.y, a[i][2] = four.z, a[i][3] = four.w;
-      }
-#pragma unroll
-      for (int d = 0; d < 4; ++d) {
-        float b[T::per_channel];
-#pragma unroll
-        for (int j = 0; j < T::per_channel; j += 4) {
-          float4 const four = *reinterpret_cast<float4 const*>(weights + (k + d) * T::channels + channel_of(j));
-          b[j] = four.x, b[j + 1] = four.y, b[j + 2] = four.z, b[j + 3] = four.w;
-        }
-#pragma unroll
-        for (int i = 0; i < T::per_position; ++i) {
-#pragma unroll
-          for (int j = 0; j < T::per_channel; ++j) part[i][j] = __fmaf_rn(a[i][d], b[j], part[i][j]);
-        }
-      }
-    }
-    if (number % 2 == 1 || number + 1 == steps) {  // a chain ends
-#pragma unroll
-      for (int i = 0; i < T::per_position; ++i) {
-#pragma unroll
-        for (int j = 0; j < T::per_channel; ++j) {
-          sum[i][j] = __fadd_rn(sum[i][j], part[i][j]);
-          part[i][j] = 0;
-        }
-      }
+    float const* const sources = shared + stage * T::stage_floats;
+    float const* const weights = sources + T::positions * T::pitch;
+    if constexpr (T::halfs) {
+      all.add_chain(thread, sources, weights);
+    } else {
+      all.add_terms(thread, sources, weights, number % 2 == 1 || number + 1 == steps);
     }
     stage = stage + 1 == T::stages ? 0 : stage + 1;
     next = next + 1 == T::stages ? 0 : next + 1;
   }
 
+  if constexpr (T::halfs) all.unscale(step.weight_scale);
 #pragma unroll
-  for (int i = 0; i < T::per_position; ++i) {
-    std::size_t const row = first_row + static_cast<std::size_t>(y + i * T::down);
+  for (int i = 0; i < sums::per_position; ++i) {
+    std::size_t const row = first_row + static_cast<std::size_t>(sums::position(thread, i));
     if (row >= rows.count) continue;
     if constexpr (Output == patch_output::dense) {
       int const start = static_cast<int>(rows.index[row]) % step.to.start_positions;
@@ -204,23 +204,23 @@ __global__ void __launch_bounds__(T::threads)
       if (!step.to.down.inside(line) || !step.to.across.inside(column)) continue;
 #pragma unroll
       for (int j = 0; j < T::per_channel; ++j) {
-        int const channel = first_channel + channel_of(j);
+        int const channel = first_channel + sums::column(thread, j);
         if (channel >= plan.target_channels) continue;
         index_t const at =
             slot[(group * plan.target_channels + channel) * step.to.plane() + line * step.to.across.length + column];
-        if (at != stage_state::dead) to[row * live_count + at] = sum[i][j];
+        if (at != stage_state::dead) to[row * live_count + at] = all.sum[i][j];
       }
     } else {
       float* const out = to + row * step.to.floats() + static_cast<std::size_t>(position * step.to.pitch());
 #pragma unroll
       for (int j = 0; j < T::per_channel; j += Output == patch_output::vectors ? 4 : 1) {
-        int const channel = first_channel + channel_of(j);
+        int const channel = first_channel + sums::column(thread, j);
         if (channel >= plan.target_channels) continue;
         if constexpr (Output == patch_output::vectors) {
           *reinterpret_cast<float4*>(out + group * plan.target_channels + channel) =
-              float4{sum[i][j], sum[i][j + 1], sum[i][j + 2], sum[i][j + 3]};
+              float4{all.sum[i][j], all.sum[i][j + 1], all.sum[i][j + 2], all.sum[i][j + 3]};
         } else {
-          out[step.to.place(group * plan.target_channels + channel)] = sum[i][j];
+          out[step.to.place(group * plan.target_channels + channel)] = all.sum[i][j];
         }
       }
     }
@@ -232,15 +232,16 @@ void launch_patch_product(cudaStream_t stream, patch_step const& step, row_block
                           float const* packed, stage_state const& target, float* to) {
   dim3 const grid(blocks_for(rows.count, T::positions) * static_cast<unsigned>(step.to.positions()),
                   static_cast<unsigned>(step.conv.groups * (step.conv.target_padded() / step.conv.tile_channels())));
-  auto const launch = [&](auto* kernel) {
-    kernel<<<grid, T::threads, 0, stream>>>(step, rows, from, packed, target.slot, target.live_count, to);
+  auto const launch = [&]<patch_output Output> {
+    launch_tile<T, &patch_product_kernel<T, Output>>(stream, grid, step, rows, from, packed, target.slot,
+                                                     target.live_count, to);
   };
   if (!step.to.kept) {
-    launch(&patch_product_kernel<T, patch_output::dense>);
+    launch.template operator()<patch_output::dense>();
   } else if (step.plain()) {
-    launch(&patch_product_kernel<T, patch_output::vectors>);
+    launch.template operator()<patch_output::vectors>();
   } else {
-    launch(&patch_product_kernel<T, patch_output::scalars>);
+    launch.template operator()<patch_output::scalars>();
   }
   check_launch("patch_product");
 }
@@ -248,10 +249,17 @@ void launch_patch_product(cudaStream_t stream, patch_step const& step, row_block
 /// Rows from the head's patch to the operand's patch, or to its dense coefficients, which must be 0. `packed`:
 /// patch_packed_floats, aligned to 16 bytes. Cost: 2 * rows * pairs (source position, tap) * channels in * out FLOP.
 /// Summation: conv_roundings; an element is not added to what was there before.
-inline void patch_product(cudaStream_t stream, patch_step const& step, float const* weight, row_block const& rows,
-                          float const* from, float* packed, stage_state const& target, float* to) {
+template <conv_numbers Numbers>
+void patch_product(cudaStream_t stream, patch_step const& step, float const* weight, row_block const& rows,
+                   float const* from, float* packed, stage_state const& target, float* to) {
+  constexpr bool halfs = Numbers == conv_numbers::halfs;
   std::size_t const count = patch_packed_floats(step.conv);
-  patch_pack_kernel<<<blocks_for(count, 256), 256, 0, stream>>>(step.conv, weight, packed, count);
+  if (halfs && step.conv.has_half_tile()) {
+    patch_pack_halfs_kernel<<<blocks_for(count / 4, 256), 256, 0, stream>>>(
+        step.conv, weight, reinterpret_cast<uint4*>(packed), count / 4, step.weight_scale);
+  } else {
+    patch_pack_kernel<<<blocks_for(count, 256), 256, 0, stream>>>(step.conv, weight, packed, count);
+  }
   check_launch("patch_pack");
   switch (step.conv.tile_channels()) {
     case 4:
@@ -259,9 +267,11 @@ inline void patch_product(cudaStream_t stream, patch_step const& step, float con
     case 16:
       return launch_patch_product<conv_tile_16>(stream, step, rows, from, packed, target, to);
     case 32:
-      return launch_patch_product<conv_tile_32>(stream, step, rows, from, packed, target, to);
+      return launch_patch_product<std::conditional_t<halfs, half_conv_tile_32, conv_tile_32>>(stream, step, rows, from,
+                                                                                              packed, target, to);
     default:
-      return launch_patch_product<conv_tile_64>(stream, step, rows, from, packed, target, to);
+      return launch_patch_product<std::conditional_t<halfs, half_conv_tile_64, conv_tile_64>>(stream, step, rows, from,
+                                                                                              packed, target, to);
   }
 }
 

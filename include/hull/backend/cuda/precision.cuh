@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// How products of wide dense stages are computed.
+// How products of wide dense stages, and of convolutions, are computed.
 #pragma once
 
 #include <cstddef>
@@ -7,6 +7,7 @@
 
 #include <hull/backend/cuda/device.cuh>
 #include <hull/backend/cuda/half_product.cuh>
+#include <hull/backend/cuda/half_tile_product.cuh>
 #include <hull/backend/cuda/product.cuh>
 #include <hull/backend/cuda/product_cost.cuh>
 #include <hull/backend/cuda/tensor_product.cuh>
@@ -19,12 +20,14 @@ namespace hull::cuda {
 //   scratch_floats(terms, columns)   floats of scratch that a product takes
 //   errors(terms, largest)           of a product with that many terms, of weights up to this magnitude
 //   multiply(...)                    C (+)= A B, see product.cuh, for weights up to `largest`
+//   convolutions                     conv_numbers of their products; halfs err as `errors` says
 //   expect_device()                  throws hull::error where the current device cannot do it
 
 /// Single precision on CUDA cores.
 struct Fp32 final {
   static constexpr std::string_view name = "fp32";
   static constexpr bool tensor = false;
+  static constexpr conv_numbers convolutions = conv_numbers::floats;
 
   [[nodiscard]] static constexpr std::size_t scratch_floats(std::size_t /*terms*/, std::size_t /*columns*/) {
     return 0;
@@ -45,6 +48,7 @@ struct Fp32 final {
 struct Tf32x3 final {
   static constexpr std::string_view name = "tf32x3";
   static constexpr bool tensor = true;
+  static constexpr conv_numbers convolutions = conv_numbers::floats;
 
   [[nodiscard]] static constexpr std::size_t scratch_floats(std::size_t /*terms*/, std::size_t /*columns*/) {
     return 0;
@@ -64,10 +68,11 @@ struct Tf32x3 final {
 };
 
 /// Tensor cores of compute capability 9.0 (H100, H200), every float a pair of halfs: the fastest, takes memory for
-/// packed operands, and is as loose as Tf32x3.
+/// packed operands, and is as loose as Tf32x3. Convolutions, too.
 struct Fp16x3 final {
   static constexpr std::string_view name = "fp16x3";
   static constexpr bool tensor = true;
+  static constexpr conv_numbers convolutions = conv_numbers::halfs;
 
   [[nodiscard]] static constexpr std::size_t scratch_floats(std::size_t terms, std::size_t columns) {
     return half_scratch_floats(terms, columns);

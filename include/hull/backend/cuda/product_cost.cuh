@@ -20,7 +20,8 @@ struct tensor_errors final {
 
 /// What the backward product of one stage costs, as kernels take it.
 struct product_cost final {
-  std::size_t roundings = 0;  // that a coefficient meets, all columns counted (backend/roundings.hpp)
+  std::size_t roundings = 0;  // that a coefficient meets, all columns counted (backend/roundings.hpp),
+  std::size_t in_chain = 0;   // and those of them that a term meets in its own chain, on CUDA cores
   bool ordered = false;       // a Linear head: live columns alone make chains, and late terms meet fewer additions
   bool rounded = false;       // its weights are rounded themselves
   tensor_errors on_tensor_cores;
@@ -29,21 +30,18 @@ struct product_cost final {
 
   /// Relative error of what live column c sends back, of `live` among `size` columns.
   [[nodiscard]] HULL_FN double relative(std::size_t size, std::size_t live, std::size_t c) const {
-    if (!ordered) return gamma(roundings, unit_float);
+    if (!ordered) return relative();
     std::size_t const saved = product_additions(size) - product_additions(live);  // chains that were not made
     if (!tensor()) return gamma(roundings - saved - c % chain_terms - c / chain_terms, unit_float);
-    return tensor_relative(roundings - alone(size) - saved - c / chain_terms);
+    return tensor_relative(roundings - in_chain - saved - c / chain_terms);
   }
   /// The same for every column.
-  [[nodiscard]] HULL_FN double relative(std::size_t size) const {
-    return tensor() ? tensor_relative(roundings - alone(size)) : gamma(roundings, unit_float);
+  [[nodiscard]] HULL_FN double relative() const {
+    return tensor() ? tensor_relative(roundings - in_chain) : gamma(roundings, unit_float);
   }
 
  private:
-  /// Roundings of a term in its own chain, on CUDA cores.
-  [[nodiscard]] HULL_FN static std::size_t alone(std::size_t size) {
-    return 1 + (size < chain_terms ? size : chain_terms);
-  }
+  /// A chain errs as a whole; what it has become is rounded by the additions that follow.
   [[nodiscard]] HULL_FN double tensor_relative(std::size_t additions) const {
     double const chain = on_tensor_cores.chain;
     return chain + (1 + chain) * gamma(additions, unit_float);

@@ -20,6 +20,7 @@
 #include <hull/backend/cuda/relax.cuh>
 #include <hull/backend/cuda/rows.cuh>
 #include <hull/backend/cuda/sparse.cuh>
+#include <hull/backend/cuda/step_memory.cuh>
 #include <hull/backend/cuda/weights.cuh>
 #include <hull/backend/operands.hpp>
 #include <hull/backend/roundings.hpp>
@@ -40,9 +41,10 @@ struct order final {
 };
 
 template <Network Net, class R, class Member, class P>
-class steps : public host<Member> {
+class steps : public host<Member>, public step_memory<Net, P> {
  protected:
   using base = host<Member>;
+  using sizes = step_memory<Net, P>;
   using base::device_;
   using base::member_;
   using base::stream;
@@ -56,45 +58,13 @@ class steps : public host<Member> {
     P::expect_device();
     for_each_stage<1, stage_count<Net>>([&]<std::size_t K> {
       using S = stage<Net, K>;
-      if constexpr (on_tensor_cores<S>) {
+      if constexpr (sizes::template on_tensor_cores<S>) {
         float const* const w = member.weights().template tensor<S::info.head, 0>();
-        for (std::size_t i = 0; i < S::size * S::template operand<0>.size(); ++i) {
+        for (std::size_t i = 0; i < weight_count<S>(); ++i) {
           largest_weight_[K] = std::max(largest_weight_[K], std::fabs(w[i]));
         }
       }
     });
-  }
-
-  /// Floats of scratch that the backward steps of stage S need.
-  template <class S>
-  [[nodiscard]] static constexpr std::size_t scratch_floats(std::size_t /*threads*/) {
-    if constexpr (HeadOf<typename S::head, conv_head>) {
-      return conv_scratch_floats(S::template operand<0>, S::shape, S::head::filter);
-    }
-    if constexpr (HeadOf<typename S::head, linear_head>) {
-      return precision_of<S>::scratch_floats(S::size, S::template operand<0>.size());
-    }
-    return 0;
-  }
-  /// Those of rows that start at the head of stage S, and floats that such a row takes for stage k: rows of a Conv head
-  /// are patches as far as they stay small (patch_plan.cuh).
-  template <class S>
-  [[nodiscard]] static constexpr std::size_t start_floats(std::size_t boxes) {
-    return patch_scratch_floats<S>(boxes);
-  }
-  [[nodiscard]] static constexpr std::size_t coefficient_floats(std::size_t start, std::size_t k) {
-    return patches<Net>[start][k].kept ? patches<Net>[start][k].floats() : stage_table_of<Net>.stage[k].size;
-  }
-  template <class S>
-  [[nodiscard]] static constexpr std::size_t point_floats(std::size_t threads) {
-    if constexpr (HeadOf<typename S::head, linear_head>) {
-      return precision_of<S>::scratch_floats(S::template operand<0>.size(), S::size);
-    }
-    return scratch_floats<S>(threads);
-  }
-  template <class S>
-  [[nodiscard]] static constexpr std::size_t forward_floats(std::size_t /*batch*/) {
-    return 0;
   }
 
   /// Sets the input stage to the boxes, rounded outward to floats.
@@ -200,7 +170,7 @@ class steps : public host<Member> {
     if constexpr (S::number == 0) {
       if (are_patches<S>(rows)) {
         patch const& at = patches<Net>[rows.start][0];
-        if (!at.summed) patch_finish<R>(stream(), at, rows, state.stage[0], a[0]);
+        if (!at.summed || rows.tables != nullptr) patch_finish<R>(stream(), at, rows, state.stage[0], a[0]);
         return;
       }
     }
@@ -215,16 +185,24 @@ class steps : public host<Member> {
     auto const& y = state.stage[S::number];
     auto const x = sources<S>(state);
     auto const out = targets<S>(a);
+    if constexpr (HeadOf<typename S::head, conv_head>) {
+      if (are_patches<S>(rows)) {  // optimised rows, whose patches go on to the input
+        patch_step const step = patch_step_of<S>(filters<S>(), rows.start, true, largest_weight_[S::number]);
+        return patch_product<conv_numbers::floats>(stream(), step, filters<S>().weight, rows, a[S::number], scratch,
+                                                   *x[0], out[0]);
+      }
+    }
     if constexpr (HeadOf<typename S::head, linear_head>) {
-      precision_of<S>::multiply(device_, a[S::number], rows.count, y.live_count, live_weights<S, false>(y, *x[0]),
-                                x[0]->live_count, largest_weight_[S::number], out[0], x[0]->live_count, overwrite[0],
-                                scratch);
+      sizes::template precision_of<S>::multiply(
+          device_, a[S::number], rows.count, y.live_count, live_weights<S, false>(y, *x[0]), x[0]->live_count,
+          largest_weight_[S::number], out[0], x[0]->live_count, overwrite[0], scratch);
     } else {
       for (std::size_t i = 0; i < x.size(); ++i) {
         if (overwrite[i]) device_.clear(out[i], rows.count * x[i]->live_count);
       }
       if constexpr (HeadOf<typename S::head, conv_head>) {
-        conv_backward(stream(), filters<S>(), rows.count, y, a[S::number], *x[0], out[0], scratch);
+        conv_backward<sizes::template numbers_of<S>>(stream(), filters<S>(), rows.count, y, a[S::number], *x[0], out[0],
+                                                     scratch, largest_weight_[S::number]);
       }
       if constexpr (HeadOf<typename S::head, sparse_head>) {
         sparse_backward<S>(stream(), rows.count, y, a[S::number], x, out);
@@ -242,11 +220,12 @@ class steps : public host<Member> {
     if constexpr (HeadOf<typename S::head, conv_head>) {
       if (are_patches<S>(rows)) {
         constexpr std::size_t from = S::template input<0>;
-        return patch_back<S, R>(stream(), device_, filters<S>(), rows, state.stage[S::number], a[S::number],
-                                state.stage[from], a[from], state.batch, scratch);
+        return patch_back<S, R, sizes::template numbers_of<S>>(
+            stream(), device_, filters<S>(), rows, state.stage[S::number], a[S::number], state.stage[from], a[from],
+            state.batch, scratch, largest_weight_[S::number]);
       }
     }
-    if constexpr (HeadOf<typename S::head, linear_head> && S::size <= most_fused) {
+    if constexpr (HeadOf<typename S::head, linear_head> && S::size <= sizes::most_fused) {
       if (rows.count == 0) return;
       auto const& y = state.stage[S::number];
       auto const& x = state.stage[S::template input<0>];
@@ -308,9 +287,6 @@ class steps : public host<Member> {
 
  protected:
   static constexpr unsigned block = 128;
-  // Dense stages up to this size are relaxed and multiplied in one kernel. The choice must not depend on the number of
-  // rows: sums of constants would.
-  static constexpr std::size_t most_fused = 512;
 
   /// Waits for the numbers of live columns of the stages that were relaxed since the last call, and of candidates.
   std::size_t settle() const {
@@ -377,16 +353,22 @@ class steps : public host<Member> {
     return {weights_.view().template tensor<S::info.head, 0>(), bias<S>(), S::size, S::template operand<0>.size(),
             rounded<S>()};
   }
-  /// Whether products of stage S run on tensor cores. The choice must not depend on the number of rows either.
   template <class S>
-  static constexpr bool on_tensor_cores = P::tensor&& HeadOf<typename S::head, linear_head>&& S::size > most_fused;
-  template <class S>
-  using precision_of = std::conditional_t<on_tensor_cores<S>, P, Fp32>;
+  [[nodiscard]] static constexpr std::size_t weight_count() {
+    if constexpr (HeadOf<typename S::head, conv_head>) {
+      return S::shape[0] * (S::template operand<0>[0] / S::head::filter.groups) * S::head::filter.area();
+    }
+    return S::size * S::template operand<0>.size();
+  }
 
   template <class S>
   [[nodiscard]] product_cost cost() const {
-    return {rounds::template roundings<S>(), HeadOf<typename S::head, linear_head>, rounded<S>(),
-            precision_of<S>::errors(S::size, largest_weight_[S::number])};
+    std::size_t terms = S::size, in_chain = 1 + std::min(S::size, chain_terms);
+    if constexpr (HeadOf<typename S::head, conv_head>) {
+      terms = conv_terms(S::shape, S::head::filter), in_chain = conv_in_chain(S::shape, S::head::filter);
+    }
+    return {rounds::template roundings<S>(), in_chain, HeadOf<typename S::head, linear_head>, rounded<S>(),
+            sizes::template precision_of<S>::errors(terms, largest_weight_[S::number])};
   }
 
   /// Live rows and columns of W.

@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include <hull/backend/cpu/parallel.hpp>
 #include <hull/backend/cuda/device.cuh>
 
 namespace hull::cuda {
@@ -20,7 +21,7 @@ static __global__ void gather_rows_kernel(float* to, float const* from, std::siz
   for (std::size_t c = threadIdx.x; c < width; c += blockDim.x) to[i * width + c] = from[r * width + c];
 }
 
-/// Calls f(i, row) for rows[i] of an array [r, width]. `f` does not call the device.
+/// Calls f(i, row) for rows[i] of an array [r, width], from several threads. `f` does not call the device.
 template <class F>
 void read_rows(device const& at, float const* from, std::size_t width, std::span<index_t const> rows, F&& f) {
   static_assert(sizeof(index_t) == sizeof(float));
@@ -47,7 +48,7 @@ void read_rows(device const& at, float const* from, std::size_t width, std::span
                                                                                                  list);
     check_launch("read_rows");
     float const* const found = at.receive(data, some.size() * width);
-    for (std::size_t i = 0; i < some.size(); ++i) f(first + i, found + i * width);
+    cpu::parallel_for(some.size(), width, [&](std::size_t i) { f(first + i, found + i * width); });
   }
 }
 
@@ -77,16 +78,15 @@ inline void write_rows(device const& at, float* to, std::size_t width, std::span
       if (more > 0) distinct.push_back(source);
     }
     std::size_t const bytes = distinct.size() * width * sizeof(float);
-    std::byte* staged = at.stage(bytes + place.size() * sizeof(index_t));
-    for (float const* const source : distinct) {
-      std::memcpy(staged, source, width * sizeof(float));
-      staged += width * sizeof(float);
-    }
+    std::byte* const staged = at.stage(bytes + place.size() * sizeof(index_t));
+    cpu::parallel_for(distinct.size(), width, [&](std::size_t i) {
+      std::memcpy(staged + i * width * sizeof(float), distinct[i], width * sizeof(float));
+    });
     if (distinct.size() == place.size()) {
       at.send(to + first * width, bytes);
       continue;
     }
-    std::memcpy(staged, place.data(), place.size() * sizeof(index_t));
+    std::memcpy(staged + bytes, place.data(), place.size() * sizeof(index_t));
     at.send(data, bytes + place.size() * sizeof(index_t));
     gather_rows_kernel<<<static_cast<unsigned>(place.size()), transfer_threads, 0, at.stream()>>>(
         to + first * width, data, width, reinterpret_cast<index_t const*>(data + distinct.size() * width));

@@ -13,10 +13,11 @@
 namespace hull::cuda {
 
 /// The GPU with its host beside it, for on<> (shard/on.hpp): bounds and branch and bound over kinks are computed on the
-/// GPU; attack and input splitting, which read its memory all the time, on the host.
+/// GPU; attack and input splitting, which read its memory all the time, on the host. `P`: of cuda::machine.
+template <class P = Fp32>
 struct with_host final {
   template <Network Net, class R, class Member>
-  using machine = cuda::machine<Net, R, Member>;
+  using machine = cuda::machine<Net, R, Member, P>;
   template <Network Net, class R, class Member>
   using host_machine = cpu::backend::machine<Net, R, Member>;
 
@@ -39,7 +40,7 @@ struct with_host final {
 };
 
 /// Construct it with a parameter_source (search/engine.hpp).
-template <Network Net, class R = Outward>
-using verifier = hull::verifier<Net, home<Net, on<with_host>, R>>;
+template <Network Net, class R = Outward, class P = Fp32>
+using verifier = hull::verifier<Net, home<Net, on<with_host<P>>, R>>;
 
 }  // namespace hull::cuda

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Instructions of compute capability 9.0a: products of a warpgroup from shared memory, bulk copies, and the barriers
 // between them. PTX ISA 8.x, sections "Asynchronous warpgroup level matrix instructions" and "mbarrier".
-// On other chips the functions do nothing: no kernel that calls them is launched there.
+// In code for other chips products stop the kernel, and the other functions do nothing: a program compiled for 9.0
+// without the `a` would find its way there, and must not compute with what it has not.
 #pragma once
 
 #include <cstddef>
@@ -39,6 +40,8 @@ inline constexpr unsigned warpgroup = 128;
 __device__ inline void begin_products() {
 #if HULL_WGMMA
   asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+#else
+  __trap();
 #endif
 }
 __device__ inline void end_products() {
