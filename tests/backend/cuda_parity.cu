@@ -259,7 +259,7 @@ TEST_CASE("convolutions on tensor cores") {
   compare<uneven_chain, Outward, Fp16x3>("uneven chain", 6, 0.1);
   compare<strided_chain, Outward, Fp16x3>("strided chain", 7, 0.05);
   compare<residual, Outward, Fp16x3>("residual", 3, 0.05);
-  compare<channels, Outward, Fp16x3>("channels", 8, 0.01);
-  compare<channels, Nearest, Fp16x3>("channels", 8, 0.01);
+  compare<channels, Outward, Fp16x3>("channels", 8, 0.01, false);
+  compare<channels, Nearest, Fp16x3>("channels", 8, 0.01, false);
 }
 #endif

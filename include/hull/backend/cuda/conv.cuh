@@ -119,14 +119,15 @@ inline void conv_seed(cudaStream_t stream, conv_weights const& w, row_block cons
 }
 
 /// Chunk by chunk: `from` [rows, live source] through the product to `to` [rows, live target]. `largest`: at least the
-/// largest weight's magnitude, for halfs.
+/// largest weight's magnitude, for halfs. `cleared`: `to` is 0.
 template <conv_numbers Numbers>
 void conv_rows(cudaStream_t stream, conv_weights const& w, bool transposed, std::size_t rows, stage_state const& source,
-               float const* from, stage_state const& target, float* to, float largest, float* scratch) {
+               float const* from, stage_state const& target, float* to, bool cleared, float largest, float* scratch) {
   if (rows == 0 || target.live_count == 0) return;
   conv_plan const plan = make_conv_plan(w.in, w.out, w.filter, transposed);
   conv_work work(plan, scratch);
   work.weight_scale = scale_of(largest);
+  work.cleared = cleared;
   conv_pack<Numbers>(stream, plan, w.weight, work);
   std::size_t const chunk = plan.chunk_rows();
   for (std::size_t first = 0; first < rows; first += chunk) {
@@ -136,19 +137,20 @@ void conv_rows(cudaStream_t stream, conv_weights const& w, bool transposed, std:
   }
 }
 
-/// a_x [rows, live x] += a_y [rows, live y] through the transposed convolution; a_x must have been set before.
+/// a_x [rows, live x] += a_y [rows, live y] through the transposed convolution; a_x must have been set before, to 0
+/// if `cleared`.
 /// `scratch`: conv_scratch_floats, aligned to 16 bytes. Summation: conv_roundings. With halfs, where there is a tile
 /// for them: NaN or infinity in a row makes NaN of all that the row reaches.
 template <conv_numbers Numbers = conv_numbers::floats>
 void conv_backward(cudaStream_t stream, conv_weights const& w, std::size_t rows, stage_state const& y, float const* a_y,
-                   stage_state const& x, float* a_x, float* scratch, float largest = 0) {
-  conv_rows<Numbers>(stream, w, true, rows, y, a_y, x, a_x, largest, scratch);
+                   stage_state const& x, float* a_x, float* scratch, float largest = 0, bool cleared = false) {
+  conv_rows<Numbers>(stream, w, true, rows, y, a_y, x, a_x, cleared, largest, scratch);
 }
 
 /// d_y [rows, live y] = d_x [rows, live x] through the convolution, without bias. Plain float: only optimisers read it.
 inline void conv_points(cudaStream_t stream, conv_weights const& w, std::size_t rows, stage_state const& x,
                         float const* d_x, stage_state const& y, float* d_y, float* scratch) {
-  conv_rows<conv_numbers::floats>(stream, w, false, rows, x, d_x, y, d_y, 0, scratch);
+  conv_rows<conv_numbers::floats>(stream, w, false, rows, x, d_x, y, d_y, false, 0, scratch);
 }
 
 }  // namespace hull::cuda

@@ -162,6 +162,7 @@ struct conv_work final {
   std::size_t capacity = 0;
   unsigned rows = 0;
   float weight_scale = 0;  // of packed weights; for halfs alone
+  bool cleared = false;    // targets are 0: a transposed product need not read them
 
   conv_work(conv_plan const& plan, float* scratch) {
     std::size_t const most = plan.chunk_rows();

@@ -292,7 +292,7 @@ __global__ void __launch_bounds__(T::threads, T::blocks)
       for (int j = 0; j < T::per_channel; ++j) {
         // a sum of 0 is not added: then a tile that is not listed leaves the same bits
         if (Transposed && all.sum[i + h][j] == 0) to[h][j] = stage_state::dead;
-        old[h][j] = Transposed && to[h][j] != stage_state::dead ? line[h][to[h][j]] : 0.0f;
+        old[h][j] = Transposed && !work.cleared && to[h][j] != stage_state::dead ? line[h][to[h][j]] : 0.0f;
       }
     }
 #pragma unroll

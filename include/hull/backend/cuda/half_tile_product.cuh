@@ -78,11 +78,11 @@ struct half_chain final {
   }
   /// Number j of its columns, in groups of four neighbours.
   [[nodiscard]] HULL_FN static constexpr int column(int thread, int j) { return j / 4 * 16 + thread % 4 * 4 + j % 4; }
-  /// Where in the tile the terms 16 k + 4 t, ... of a lane's position are, t its place in a group of four lanes; and
-  /// where in the weights those of column j * 4 + ... that it has in fragment n of a pair are.
+  /// Floats before the four terms of the tile that a lane reads for its position number i and step k of 16 terms,
   [[nodiscard]] HULL_FN static constexpr int source(int thread, int i, int k) {
     return position(thread, i) * T::pitch + k * 16 + thread % 4 * 4;
   }
+  /// and before the item of the weights that it reads for the columns from number j on, fragment n of two.
   [[nodiscard]] HULL_FN static constexpr int weight(int thread, int j, int k, int n) {
     int const column = thread % 32 / 4;
     return (k * 4 + thread % 4) * T::weight_pitch + (j * 4 + column / 2 * 4 + n * 2 + column % 2) * 4;

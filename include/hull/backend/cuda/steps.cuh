@@ -202,7 +202,7 @@ class steps : public host<Member>, public step_memory<Net, P> {
       }
       if constexpr (HeadOf<typename S::head, conv_head>) {
         conv_backward<sizes::template numbers_of<S>>(stream(), filters<S>(), rows.count, y, a[S::number], *x[0], out[0],
-                                                     scratch, largest_weight_[S::number]);
+                                                     scratch, largest_weight_[S::number], overwrite[0]);
       }
       if constexpr (HeadOf<typename S::head, sparse_head>) {
         sparse_backward<S>(stream(), rows.count, y, a[S::number], x, out);
