@@ -25,7 +25,8 @@ void add_device(CLI::App& command, options& o) {
       ->capture_default_str();
   command
       .add_option("--precision", o.precision,
-                  "products of wide dense layers with --device cuda; tf32x3 and fp16x3: on tensor cores")
+                  "products with --device cuda: of wide dense layers on tensor cores with tf32x3 and fp16x3, of "
+                  "convolutions with fp16x3")
       ->check(CLI::IsMember({"fp32", "tf32x3", "fp16x3"}))
       ->capture_default_str();
 }

@@ -19,7 +19,7 @@ namespace hull::cuda {
 struct __align__(16) climb_line final {
   static constexpr int fixed = -1, dead = -2;
 
-  /// The line for share s of the parameter is `slope` + s `more_slope`, and its shift alike.
+  /// As free_side (backend/free_rows.hpp), with the numbers side by side: its line for parameter `share`.
   struct __align__(16) side {
     float slope_zero, slope_one, shift_zero, shift_one;
 
@@ -105,10 +105,9 @@ static __global__ void climb_table_free_kernel(patch at, index_t const* live, fr
   table[element % plane * at.pitch() + at.place(element / plane)] = line;
 }
 
-/// The table of stage S. Of one box.
+/// Fills the table of stage S. Of one box.
 template <class S>
-climb_line* climb_table(cudaStream_t stream, patch const& at, stage_state const& s, free_columns const& f,
-                        float* memory) {
+void climb_table(cudaStream_t stream, patch const& at, stage_state const& s, free_columns const& f, float* memory) {
   auto* const table = reinterpret_cast<climb_line*>(memory);
   std::size_t const count = static_cast<std::size_t>(at.plane()) * static_cast<std::size_t>(at.pitch());
   bool constexpr kink = hull::detail::has_kink<S>();
@@ -119,7 +118,6 @@ climb_line* climb_table(cudaStream_t stream, patch const& at, stage_state const&
     climb_table_free_kernel<<<blocks_for(f.count, 256), 256, 0, stream>>>(at, s.live, f, table);
   }
   check_launch("climb_table");
-  return table;
 }
 
 /// relax_free_rows_kernel on patches: from the output (`a`, kept) to the head (`moved`). A block takes a row.
