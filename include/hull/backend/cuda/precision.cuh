@@ -21,12 +21,14 @@ namespace hull::cuda {
 //   errors(terms, largest)           of a product with that many terms, of weights up to this magnitude
 //   multiply(...)                    C (+)= A B, see product.cuh, for weights up to `largest`
 //   convolutions                     conv_numbers of their products; halfs err as `errors` says
+//   scaled                           whether any of it asks for `largest`: finding it reads all weights once
 //   expect_device()                  throws hull::error where the current device cannot do it
 
 /// Single precision on CUDA cores.
 struct Fp32 final {
   static constexpr std::string_view name = "fp32";
   static constexpr bool tensor = false;
+  static constexpr bool scaled = false;
   static constexpr conv_numbers convolutions = conv_numbers::floats;
 
   [[nodiscard]] static constexpr std::size_t scratch_floats(std::size_t /*terms*/, std::size_t /*columns*/) {
@@ -48,6 +50,7 @@ struct Fp32 final {
 struct Tf32x3 final {
   static constexpr std::string_view name = "tf32x3";
   static constexpr bool tensor = true;
+  static constexpr bool scaled = false;
   static constexpr conv_numbers convolutions = conv_numbers::floats;
 
   [[nodiscard]] static constexpr std::size_t scratch_floats(std::size_t /*terms*/, std::size_t /*columns*/) {
@@ -72,6 +75,7 @@ struct Tf32x3 final {
 struct Fp16x3 final {
   static constexpr std::string_view name = "fp16x3";
   static constexpr bool tensor = true;
+  static constexpr bool scaled = true;
   static constexpr conv_numbers convolutions = conv_numbers::halfs;
 
   [[nodiscard]] static constexpr std::size_t scratch_floats(std::size_t terms, std::size_t columns) {

@@ -58,7 +58,7 @@ class steps : public host<Member>, public step_memory<Net, P> {
     P::expect_device();
     for_each_stage<1, stage_count<Net>>([&]<std::size_t K> {
       using S = stage<Net, K>;
-      if constexpr (sizes::template on_tensor_cores<S>) {
+      if constexpr (sizes::template precision_of<S>::scaled) {
         float const* const w = member.weights().template tensor<S::info.head, 0>();
         for (std::size_t i = 0; i < weight_count<S>(); ++i) {
           largest_weight_[K] = std::max(largest_weight_[K], std::fabs(w[i]));
@@ -388,7 +388,7 @@ class steps : public host<Member>, public step_memory<Net, P> {
   }
 
   device_weights<Net> weights_;
-  std::array<float, stage_count<Net>> largest_weight_{};  // where `precision_of` asks for it
+  std::array<float, stage_count<Net>> largest_weight_{};  // where `precision_of` is scaled
 
  private:
   // counts of live columns come with the next number that the host waits for
