@@ -52,6 +52,7 @@ template <class Weights, Communicator C>
 class row_member final {
  public:
   using weights_type = Weights;
+  using communicator = C;
 
   row_member(Weights const& weights, C& ranks) : weights_(&weights), ranks_(&ranks) {}
 
@@ -72,6 +73,8 @@ class row_member final {
   [[nodiscard]] bool concurrent() const { return !in_step_; }
 
   [[nodiscard]] weights_type const& weights() const { return *weights_; }
+  /// For collectives on memory that this code does not know: of a device.
+  [[nodiscard]] C& others() const { return *ranks_; }
   [[nodiscard]] bool several() const { return ranks_->size() > 1; }
   [[nodiscard]] std::size_t rank() const { return divide_ ? ranks_->rank() : 0; }
   [[nodiscard]] std::size_t ranks() const { return divide_ ? ranks_->size() : 1; }
@@ -140,10 +143,12 @@ template <Network Net, Communicator C>
 class divided_member final {
  public:
   using weights_type = parameters<Net>;
+  using communicator = C;
 
   divided_member(weights_type const& weights, C& ranks) : weights_(&weights), ranks_(&ranks) {}
 
   [[nodiscard]] weights_type const& weights() const { return *weights_; }
+  [[nodiscard]] C& others() const { return *ranks_; }
   [[nodiscard]] divided_member undivided() const { return *this; }
   [[nodiscard]] divided_member separate() const { return *this; }  // nobody has rows of its own
   [[nodiscard]] static bool concurrent() { return false; }

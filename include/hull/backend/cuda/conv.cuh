@@ -44,36 +44,54 @@ struct conv_weights final {
   return {first, last > first ? last - first : 0};
 }
 
-/// A thread takes one element of the head in one box. Sums in double, in the order of the CPU.
+inline constexpr unsigned forward_parts = 8;  // of the source channels, each a warp's
+
+/// A block takes 32 elements of the head in one box or several; a warp of it some source channels. Sums in double, in an
+/// order that never changes.
 template <class R>
-__global__ void conv_forward_kernel(conv_plan plan, float const* __restrict__ weight, float const* __restrict__ bias,
-                                    bool rounded, stage_state x, stage_state y, std::size_t count, std::size_t terms) {
-  std::size_t const at = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x;
-  if (at >= count) return;
-  std::size_t const box = at / y.size;
-  int const element = static_cast<int>(at % y.size), positions = plan.target_positions();
-  int const o = element / positions, i = element % positions / plan.across.target, j = element % plan.across.target;
-  conv_span const down = conv_inside(plan.down, i), across = conv_inside(plan.across, j);
-  int const kernel_w = plan.across.kernel, area = plan.down.kernel * kernel_w;
-  int const width = plan.across.source, plane = plan.source_positions();
-  int const top = i * plan.down.stride - plan.down.before, left = j * plan.across.stride - plan.across.before;
-  float const* filter = weight + static_cast<std::size_t>(o) * static_cast<std::size_t>(plan.source_channels * area);
-  std::size_t base = box * x.size + static_cast<std::size_t>(o / plan.target_channels * plan.source_channels * plane);
+__global__ void __launch_bounds__(warp* forward_parts)
+    conv_forward_kernel(conv_plan plan, float const* __restrict__ weight, float const* __restrict__ bias, bool rounded,
+                        stage_state x, stage_state y, std::size_t count, std::size_t terms) {
+  __shared__ affine_sums parts[forward_parts][warp];
+  unsigned const lane = threadIdx.x, part = threadIdx.y;
+  std::size_t const at = std::size_t{blockIdx.x} * warp + lane;
+  int const positions = plan.target_positions();
   affine_sums sums;
-  for (int channel = 0; channel < plan.source_channels; ++channel, filter += area, base += plane) {
-    for (int p = down.first; p < down.first + down.count; ++p) {
-      int const line = (top + p * plan.down.dilation) * width + left;
-      for (int q = across.first; q < across.first + across.count; ++q) {
-        std::size_t const from = base + static_cast<std::size_t>(line + q * plan.across.dilation);
-        double const value = __ldg(filter + p * kernel_w + q);
-        double const product = value * __ldg(x.centre + from);
-        sums.centre += product;
-        sums.magnitude += fabs(product);
-        sums.radius += fabs(value) * __ldg(x.spread + from);
+  if (at < count) {
+    std::size_t const box = at / y.size;
+    int const element = static_cast<int>(at % y.size);
+    int const o = element / positions, i = element % positions / plan.across.target, j = element % plan.across.target;
+    conv_span const down = conv_inside(plan.down, i), across = conv_inside(plan.across, j);
+    int const kernel_w = plan.across.kernel, area = plan.down.kernel * kernel_w;
+    int const width = plan.across.source, plane = plan.source_positions();
+    int const top = i * plan.down.stride - plan.down.before, left = j * plan.across.stride - plan.across.before;
+    float const* const filter =
+        weight + static_cast<std::size_t>(o) * static_cast<std::size_t>(plan.source_channels * area);
+    std::size_t const base =
+        box * x.size + static_cast<std::size_t>(o / plan.target_channels * plan.source_channels * plane);
+    for (int channel = static_cast<int>(part); channel < plan.source_channels;
+         channel += static_cast<int>(forward_parts)) {
+      for (int p = down.first; p < down.first + down.count; ++p) {
+        int const line = channel * plane + (top + p * plan.down.dilation) * width + left;
+        for (int q = across.first; q < across.first + across.count; ++q) {
+          std::size_t const from = base + static_cast<std::size_t>(line + q * plan.across.dilation);
+          double const value = __ldg(filter + channel * area + p * kernel_w + q);
+          double const product = value * __ldg(x.centre + from);
+          sums.centre += product;
+          sums.magnitude += fabs(product);
+          sums.radius += fabs(value) * __ldg(x.spread + from);
+        }
       }
     }
   }
-  double const constant = bias[o];
+  parts[part][lane] = sums;
+  __syncthreads();
+  if (part != 0 || at >= count) return;
+  for (unsigned other = 1; other < forward_parts; ++other) {
+    affine_sums const& more = parts[other][lane];
+    sums = {sums.centre + more.centre, sums.magnitude + more.magnitude, sums.radius + more.radius};
+  }
+  double const constant = bias[at % y.size / static_cast<std::size_t>(positions)];
   store_interval<R>(y, at, {sums.centre + constant, sums.magnitude + fabs(constant), sums.radius}, terms, rounded);
 }
 
@@ -83,8 +101,8 @@ void conv_forward(cudaStream_t stream, conv_weights const& w, stage_state const&
                   std::size_t batch, std::size_t terms) {
   std::size_t const count = batch * y.size;
   if (count == 0) return;
-  conv_forward_kernel<R><<<blocks_for(count, 128), 128, 0, stream>>>(make_conv_plan(w.in, w.out, w.filter, false),
-                                                                     w.weight, w.bias, w.rounded, x, y, count, terms);
+  conv_forward_kernel<R><<<blocks_for(count, warp), dim3(warp, forward_parts), 0, stream>>>(
+      make_conv_plan(w.in, w.out, w.filter, false), w.weight, w.bias, w.rounded, x, y, count, terms);
   check_launch("conv_forward");
 }
 

@@ -11,8 +11,10 @@
 #include <cstddef>
 #include <cstring>
 #include <cuda_runtime.h>
+#include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include <hull/core/error.hpp>
 #include <hull/propagate/state.hpp>
@@ -123,7 +125,15 @@ class device final {
   [[nodiscard]] std::size_t processors() const { return processors_; }
 
   /// Waits for all work. Throws hull::error if a kernel failed.
-  void finish() const { check(cudaStreamSynchronize(stream_), "a kernel"); }
+  void finish() const {
+    if (wait_) {
+      wait_(stream_);
+    } else {
+      check(cudaStreamSynchronize(stream_), "a kernel");
+    }
+  }
+  /// From now on work is waited for like this: collectives with a rank that is gone never end.
+  void wait_by(std::function<void(cudaStream_t)> wait) { wait_ = std::move(wait); }
 
   /// Counter number i, on the device. They lie side by side.
   [[nodiscard]] index_t* counter(std::size_t i) const { return counters_.get() + i; }
@@ -180,6 +190,7 @@ class device final {
 
  private:
   cudaStream_t stream_ = nullptr;
+  std::function<void(cudaStream_t)> wait_;
   std::size_t processors_ = 0;
   device_block<index_t> counters_;
   device_block<std::byte> mail_;

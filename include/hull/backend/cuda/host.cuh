@@ -22,7 +22,11 @@ namespace hull::cuda {
 template <class Member>
 class host : public ranked<Member> {
  public:
-  host(Member member, std::size_t counters) : ranked<Member>(member), device_(counters) {}
+  host(Member member, std::size_t counters) : ranked<Member>(member), device_(counters) {
+    if constexpr (requires(cudaStream_t s) { member.others().finish(s); }) {
+      device_.wait_by([&ranks = member.others()](cudaStream_t stream) { ranks.finish(stream); });
+    }
+  }
 
   /// One block for everything that follows. Contents of the old block are lost.
   void reserve(std::size_t bytes) {

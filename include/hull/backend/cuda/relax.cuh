@@ -35,36 +35,53 @@ struct spreads_of final {
 template <bool Outward, unsigned Threads>
 __device__ unsigned compact_stage(stage_state const& s, std::size_t batch, spreads_of const& x,
                                   product_cost const& cost) {
+  constexpr unsigned each = 4;  // elements of a thread at a time: their loads are under way together
   unsigned const n = static_cast<unsigned>(s.size);
   packer<Threads> places;
-  for (unsigned first = 0; first < n; first += Threads) {
-    unsigned const i = first + threadIdx.x;
-    bool live = false;
-    for (std::size_t b = 0; i < n && b < batch && !live; ++b) live = is_live(s, b * n + i);
-    unsigned const place = places.place(live);
-    if (i < n) s.slot[i] = live ? place : stage_state::dead;
-    if (live) s.live[place] = i;
+  for (unsigned first = 0; first < n; first += each * Threads) {
+    bool live[each];
+#pragma unroll
+    for (unsigned e = 0; e < each; ++e) {
+      unsigned const i = first + e * Threads + threadIdx.x;
+      live[e] = i < n && is_live(s, i);
+      for (std::size_t b = 1; i < n && b < batch && !live[e]; ++b) live[e] = is_live(s, b * n + i);
+    }
+#pragma unroll
+    for (unsigned e = 0; e < each; ++e) {
+      unsigned const i = first + e * Threads + threadIdx.x;
+      unsigned const place = places.place(live[e]);
+      if (i < n) s.slot[i] = live[e] ? place : stage_state::dead;
+      if (live[e]) s.live[place] = i;
+    }
   }
   unsigned const count = places.count();
   __syncthreads();
   for (std::size_t b = 0; b < batch; ++b) {
     double sums[2] = {};
+#pragma unroll 4
     for (unsigned i = threadIdx.x; i < n; i += Threads) sums[0] += s.spread[b * n + i];
     // in tiles: a place is never behind the element that moves there, so what was not read yet is not overwritten
-    for (unsigned first = 0; first < count; first += Threads) {
-      unsigned const c = first + threadIdx.x;
-      std::size_t const from = b * n + (c < count ? s.live[c] : 0), to = b * count + c;
-      float const radius = s.radius[from];
+    for (unsigned first = 0; first < count; first += each * Threads) {
       float* const moved[] = {s.lower_slope, s.upper_slope, s.lower_shift, s.upper_shift, s.lower_far, s.upper_far};
-      float value[6];
+      float radius[each], value[each][6];
 #pragma unroll
-      for (unsigned v = 0; v < 6; ++v) value[v] = moved[v][from];
+      for (unsigned e = 0; e < each; ++e) {
+        unsigned const c = first + e * Threads + threadIdx.x;
+        std::size_t const from = b * n + (c < count ? s.live[c] : 0);
+        radius[e] = s.radius[from];
+#pragma unroll
+        for (unsigned v = 0; v < 6; ++v) value[e][v] = moved[v][from];
+      }
       __syncthreads();
-      if (c < count) {
 #pragma unroll
-        for (unsigned v = 0; v < 6; ++v) moved[v][to] = value[v];
-        s.reach[to] = radius;
-        sums[1] += radius;
+      for (unsigned e = 0; e < each; ++e) {
+        unsigned const c = first + e * Threads + threadIdx.x;
+        if (c >= count) continue;
+        std::size_t const to = b * count + c;
+#pragma unroll
+        for (unsigned v = 0; v < 6; ++v) moved[v][to] = value[e][v];
+        s.reach[to] = radius[e];
+        sums[1] += radius[e];
       }
     }
     block_sums<Threads>(sums);
