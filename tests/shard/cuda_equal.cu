@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Replicated ranks on one GPU: bounds equal those of one rank to the bit, and each takes its part of the memory.
+// Ranks on one GPU: bounds equal those of one rank to the bit, whether ranks have all parameters or a part, and each
+// takes its part of the memory.
 #include <atomic>
 #include <doctest/doctest.h>
 
@@ -12,31 +13,48 @@ using namespace hull::reference;
 
 namespace {
 
+template <Network Net, class R, Sharding Policy>
+void check_policy(question<Net> const& asked, hidden_bounds method, std::size_t row_bytes, answer const& expected,
+                  std::size_t peak_of_one) {
+  for (std::size_t const ranks : {1, 2, 3, 4}) {
+    std::atomic<std::size_t> equal = 0, most = 0, as_planned = 0;
+    Loopback::run(ranks, [&](Loopback& others) {
+      using here = on<hull::cuda::backend, Policy, Loopback>;
+      auto const own = here::template load<Net>(asked.p, others);
+      typename here::template machine<Net, R> part(here::template join<Net>(own, others));
+      equal += asked.ask(part, method, row_bytes) == expected ? 1 : 0;
+      propagation<Net, decltype(part)> const all(part, row_bytes);
+      as_planned += part.memory().peak() == all.plan(1, method) ? 1 : 0;
+      if (others.rank() == 0) most = part.memory().peak();
+    });
+    CAPTURE(Policy::name);
+    CAPTURE(ranks);
+    CAPTURE(static_cast<int>(method));
+    CHECK(equal == ranks);
+    CHECK(as_planned == ranks);
+    CHECK(most <= peak_of_one);
+  }
+}
+
 template <Network Net, class R>
 void check_net(std::size_t seed) {
   question<Net> const asked(seed);
   parameters<Net> const weights(asked.p);
   for (auto const method : {hidden_bounds::interval, hidden_bounds::crown, hidden_bounds::alpha_crown}) {
-    hull::cuda::machine<Net, R> machine(weights);
-    std::size_t const row_bytes = std::size_t{1} << 22;
-    auto const expected = asked.ask(machine, method, row_bytes);
-    for (std::size_t const ranks : {1, 2, 3, 4}) {
-      std::atomic<std::size_t> equal = 0, most = 0;
-      Loopback::run(ranks, [&](Loopback& others) {
-        using here = on<hull::cuda::backend, Replicated, Loopback>;
-        auto const own = here::template load<Net>(asked.p, others);
-        typename here::template machine<Net, R> part(here::template join<Net>(own, others));
-        equal += asked.ask(part, method, row_bytes) == expected ? 1 : 0;
-        if (others.rank() == 0) most = part.memory().peak();
-      });
-      CAPTURE(ranks);
-      CAPTURE(static_cast<int>(method));
-      CHECK(equal == ranks);
-      CHECK(most <= machine.memory().peak());
+    for (std::size_t const row_bytes : {std::size_t{1} << 22, std::size_t{1} << 16}) {
+      hull::cuda::machine<Net, R> machine(weights);
+      auto const expected = asked.ask(machine, method, row_bytes);
+      check_policy<Net, R, Replicated>(asked, method, row_bytes, expected, machine.memory().peak());
+      check_policy<Net, R, FullySharded>(asked, method, row_bytes, expected, ~std::size_t{0});
     }
   }
 }
 
 }  // namespace
 
-TEST_CASE("ranks on one GPU") { check_net<wide, Outward>(11); }
+// HULL_DEVICE_BLOCK_BYTES is small for these, so that matrices fall into several blocks.
+static_assert(block_count(75, 61, hull::cuda::weight_block_bytes) > 1);
+
+TEST_CASE("matrices in parts") { check_net<wide, Outward>(11); }
+TEST_CASE("filters in parts") { check_net<planes, Outward>(12); }
+TEST_CASE("parts of a residual network") { check_net<residual, Nearest>(13); }

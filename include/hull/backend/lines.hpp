@@ -70,17 +70,19 @@ HULL_FN inline double far_gap(lines<float> around, interval<float> domain, doubl
   return gap == gap ? std::max(gap, 0.0) : gap;  // NaN stays
 }
 
-/// Lines and output interval of element i over box b, from the bounds of its head, not yet moved to live columns.
+/// Lines and output interval of element i over box b, from the bounds of its head. The lines go to `place` of their
+/// arrays, which the element is not computed from.
 template <class S, class R, class Parameters>
-HULL_FN void relax_element(Parameters const& weights, stage_state const& s, std::size_t b, std::size_t i) {
+HULL_FN void relax_element(Parameters const& weights, stage_state const& s, std::size_t b, std::size_t i,
+                           std::size_t place) {
   std::size_t const at = b * S::size + i;
   auto const [around, image, domain] = relax_tail<S>(weights, s, b, i);
   float const centre = static_cast<float>(0.5 * (static_cast<double>(image.lower) + static_cast<double>(image.upper)));
   float const above = up::sub(image.upper, centre), under = up::sub(centre, image.lower);
   s.centre[at] = centre;
   s.spread[at] = above < under ? under : above;  // NaN stays: both are NaN then
-  s.lower_slope[at] = around.lower.slope;
-  s.upper_slope[at] = around.upper.slope;
+  s.lower_slope[place] = around.lower.slope;
+  s.upper_slope[place] = around.upper.slope;
   double const origin = s.origin[at], error = s.origin_error[at];
   // line(origin) - centre; 4 roundings of double, and the distance of origin from the exact origin
   auto const shift = [&](line<float> l) { return l.slope * origin + l.bias - centre; };
@@ -89,19 +91,24 @@ HULL_FN void relax_element(Parameters const& weights, stage_state const& s, std:
            8 * unit_double * (std::fabs(l.slope * origin) + std::fabs(l.bias) + std::fabs(centre));
   };
   if constexpr (R::outward) {
-    s.lower_shift[at] = down::from_double(shift(around.lower) - doubt(around.lower));
-    s.upper_shift[at] = up::from_double(shift(around.upper) + doubt(around.upper));
+    s.lower_shift[place] = down::from_double(shift(around.lower) - doubt(around.lower));
+    s.upper_shift[place] = up::from_double(shift(around.upper) + doubt(around.upper));
     double const turn = std::fabs(static_cast<double>(around.upper.slope) - static_cast<double>(around.lower.slope));
     double const gap = far_gap(around, domain, origin) * (1 + 16 * unit_double) + turn * error;
-    s.lower_far[at] = up::from_double(up::add(static_cast<double>(s.upper_shift[at]), gap));
-    s.upper_far[at] = down::from_double(down::sub(static_cast<double>(s.lower_shift[at]), gap));
+    s.lower_far[place] = up::from_double(up::add(static_cast<double>(s.upper_shift[place]), gap));
+    s.upper_far[place] = down::from_double(down::sub(static_cast<double>(s.lower_shift[place]), gap));
   } else {
-    s.lower_shift[at] = static_cast<float>(shift(around.lower));
-    s.upper_shift[at] = static_cast<float>(shift(around.upper));
+    s.lower_shift[place] = static_cast<float>(shift(around.lower));
+    s.upper_shift[place] = static_cast<float>(shift(around.upper));
     double const gap = far_gap(around, domain, origin);
-    s.lower_far[at] = static_cast<float>(s.upper_shift[at] + gap);
-    s.upper_far[at] = static_cast<float>(s.lower_shift[at] - gap);
+    s.lower_far[place] = static_cast<float>(s.upper_shift[place] + gap);
+    s.upper_far[place] = static_cast<float>(s.lower_shift[place] - gap);
   }
+}
+/// The same, not yet moved to live columns.
+template <class S, class R, class Parameters>
+HULL_FN void relax_element(Parameters const& weights, stage_state const& s, std::size_t b, std::size_t i) {
+  relax_element<S, R>(weights, s, b, i, b * S::size + i);
 }
 
 /// Whether the output of element i over one box may differ from its centre. Written so that NaN counts as live.

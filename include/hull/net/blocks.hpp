@@ -24,21 +24,23 @@ struct column_block final {
 /// of a program; sums over the columns of wider matrices depend on it in their last bits.
 inline constexpr std::size_t block_bytes = HULL_BLOCK_BYTES;
 
-/// Blocks of a matrix [rows, columns], all of block_width columns but the last.
-[[nodiscard]] constexpr std::size_t block_width(std::size_t rows, std::size_t columns) {
-  std::size_t const count = (rows * columns * sizeof(float) + block_bytes - 1) / block_bytes;
+/// Blocks of a matrix [rows, columns] of about `bytes`, all of block_width columns but the last.
+[[nodiscard]] constexpr std::size_t block_width(std::size_t rows, std::size_t columns,
+                                                std::size_t bytes = block_bytes) {
+  std::size_t const count = (rows * columns * sizeof(float) + bytes - 1) / bytes;
   std::size_t const even = (columns + count - 1) / count;
   return std::min(columns, (even + 31) / 32 * 32);  // whole vectors
 }
-[[nodiscard]] constexpr std::size_t block_count(std::size_t rows, std::size_t columns) {
-  std::size_t const width = block_width(rows, columns);
+[[nodiscard]] constexpr std::size_t block_count(std::size_t rows, std::size_t columns,
+                                                std::size_t bytes = block_bytes) {
+  std::size_t const width = block_width(rows, columns, bytes);
   return (columns + width - 1) / width;
 }
 
 /// Calls f(first, last) for the blocks of columns, in order.
 template <class F>
-constexpr void for_blocks(std::size_t rows, std::size_t columns, F&& f) {
-  std::size_t const width = block_width(rows, columns);
+constexpr void for_blocks(std::size_t rows, std::size_t columns, F&& f, std::size_t bytes = block_bytes) {
+  std::size_t const width = block_width(rows, columns, bytes);
   for (std::size_t first = 0; first < columns; first += width) f(first, std::min(first + width, columns));
 }
 

@@ -45,16 +45,19 @@ consteval bool has_weight_tensor() {
 }
 
 /// Calls f(block) for all blocks of all weight tensors. A bank of filters is one block.
-template <Network Net, class F>
+template <Network Net, std::size_t Bytes, class F>
 constexpr void for_weight_blocks(F&& f) {
   graph<Net>::for_each([&]<std::size_t I> {
     if constexpr (has_weight_tensor<Net, I>()) {
       constexpr std::size_t slot = first_slot<Net>[I], count = hull::parameter_slots<Net>[slot].count;
       if constexpr (HeadOf<typename graph<Net>::template op<I>, linear_head>) {
         constexpr std::size_t rows = graph<Net>::template shape<I>.size();
-        for_blocks(rows, count / rows, [&](std::size_t first, std::size_t last) {
-          f(weight_block{slot, rows, count / rows, first, last});
-        });
+        for_blocks(
+            rows, count / rows,
+            [&](std::size_t first, std::size_t last) {
+              f(weight_block{slot, rows, count / rows, first, last});
+            },
+            Bytes);
       } else {
         f(weight_block{slot, 1, count, 0, count});
       }
@@ -62,21 +65,21 @@ constexpr void for_weight_blocks(F&& f) {
   });
 }
 
-template <Network Net>
+template <Network Net, std::size_t Bytes>
 consteval std::size_t weight_block_count() {
   std::size_t count = 0;
-  for_weight_blocks<Net>([&](weight_block const&) { ++count; });
+  for_weight_blocks<Net, Bytes>([&](weight_block const&) { ++count; });
   return count;
 }
 
 }  // namespace detail
 
 /// All blocks of a network's weight tensors, in the order of tensors and columns.
-template <Network Net>
+template <Network Net, std::size_t Bytes = block_bytes>
 inline constexpr auto weight_blocks = [] {
-  std::array<weight_block, detail::weight_block_count<Net>()> all{};
+  std::array<weight_block, detail::weight_block_count<Net, Bytes>()> all{};
   std::size_t at = 0;
-  detail::for_weight_blocks<Net>([&](weight_block const& one) { all[at++] = one; });
+  detail::for_weight_blocks<Net, Bytes>([&](weight_block const& one) { all[at++] = one; });
   return all;
 }();
 
@@ -89,11 +92,11 @@ struct parameter_bytes final {
   [[nodiscard]] constexpr std::size_t at_rest() const { return shards + vectors; }
 };
 
-template <Network Net>
+template <Network Net, std::size_t Bytes = block_bytes>
 [[nodiscard]] constexpr parameter_bytes sharded_bytes(std::size_t ranks) {
   parameter_bytes sum;
   std::array<bool, parameter_slots<Net>.size() + 1> cut{};
-  for (auto const& block : weight_blocks<Net>) {
+  for (auto const& block : weight_blocks<Net, Bytes>) {
     sum.shards += block.part(ranks) * sizeof(float);
     sum.buffers = std::max(sum.buffers, 2 * ranks * block.part(ranks) * sizeof(float));
     cut[block.slot] = true;

@@ -16,10 +16,11 @@
 
 namespace hull::cuda {
 
-/// A [rows, terms] as it is.
+/// A [rows, terms] as it is: element (r, k) is a[r * stride + k].
 struct plain_rows final {
   static constexpr bool relaxes = false, outward = false;
   float const* a;
+  std::size_t stride;
 };
 
 /// A [rows, terms] = rows at the output of stage s, whose live columns are the terms. Their constants are added, too.
@@ -31,6 +32,7 @@ struct relaxed_rows final {
   stage_state s;
   double share;  // 1 + the relative error of a sum over the live columns
   bool several;  // boxes; else all rows are of the first
+  bool counts = true;  // adds the constants: once, where a matrix comes in blocks
 };
 
 /// A block has 8 warps; a tile of C is 16 x 32, of which a lane has 4 x 4.
@@ -71,7 +73,8 @@ __global__ void __launch_bounds__(chain_tile::threads)
   float* const tile_a = shared + number * T::chain_floats;   // [terms, rows]
   float* const tile_b = tile_a + chain_terms * T::a_stride;  // [terms, columns]
   unsigned const first_row = blockIdx.y * T::rows, first_column = blockIdx.x * T::columns;
-  bool const counts = A::relaxes && blockIdx.x == 0;  // one block of a row adds its constants
+  bool counts = false;  // one block of a row adds its constants
+  if constexpr (A::relaxes) counts = from.counts && blockIdx.x == 0;
   unsigned const row_group = lane / 8 * 4, column_group = lane % 8 * 4;
 
   // two elements of C for each thread
@@ -116,7 +119,7 @@ __global__ void __launch_bounds__(chain_tile::threads)
 #pragma unroll
         for (unsigned i = 0; i < T::rows; ++i) {
           unsigned const r = min(first_row + i, rows - 1);
-          x[i] = inside ? from.a[std::size_t{r} * terms + term] : 0.0f;
+          x[i] = inside ? from.a[std::size_t{r} * from.stride + term] : 0.0f;
         }
 #pragma unroll
         for (unsigned i = 0; i < T::rows; ++i) tile_a[lane * T::a_stride + i] = x[i];

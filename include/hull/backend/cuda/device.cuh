@@ -88,6 +88,40 @@ template <class T>
   return device_block<T>(static_cast<T*>(block));
 }
 
+/// A point in the work of a stream that others wait for.
+class event final {
+ public:
+  event() { check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "event"); }
+  event(event const&) = delete;
+  event& operator=(event const&) = delete;
+  ~event() { cudaEventDestroy(event_); }
+
+  void record(cudaStream_t stream) const { check(cudaEventRecord(event_, stream), "event"); }
+  /// What `stream` gets to do from now on waits for what was recorded last, if anything was.
+  void awaited_by(cudaStream_t stream) const { check(cudaStreamWaitEvent(stream, event_), "event"); }
+
+ private:
+  cudaEvent_t event_ = nullptr;
+};
+
+/// A stream whose work goes before that of others.
+class urgent_stream final {
+ public:
+  urgent_stream() {
+    int least = 0, greatest = 0;
+    check(cudaDeviceGetStreamPriorityRange(&least, &greatest), "priorities");
+    check(cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking, greatest), "stream");
+  }
+  urgent_stream(urgent_stream const&) = delete;
+  urgent_stream& operator=(urgent_stream const&) = delete;
+  ~urgent_stream() { cudaStreamDestroy(stream_); }
+
+  [[nodiscard]] cudaStream_t get() const { return stream_; }
+
+ private:
+  cudaStream_t stream_ = nullptr;
+};
+
 /// The current device, a stream of its own, and the way to and from it. Not copied; a machine has one.
 class device final {
  public:

@@ -10,64 +10,78 @@
 #include <hull/backend/cuda/reduce.cuh>
 #include <hull/backend/interval_step.hpp>
 #include <hull/backend/operands.hpp>
+#include <hull/net/blocks.hpp>
 #include <hull/scalar/rounding.hpp>
 
 namespace hull::cuda {
 
-/// What Linear needs: matrix W [out, in], bias [out].
+/// What Linear needs beside blocks of its matrix W [out, in] (net/blocks.hpp): bias [out] and shape.
 struct linear_weights final {
-  float const* weight = nullptr;
   float const* bias = nullptr;
   std::size_t out = 0, in = 0;
   bool rounded = false;
 };
 
-/// One warp for each element of each box: sums in double, one pass over W, `Wide` floats at a time for each lane.
+/// One warp for each element of each box: sums in double, one pass over W, `Wide` floats at a time for each lane. Every
+/// `width` columns are a sum of their own, whether they come in one block or in several: before the last block, sums
+/// wait in `sums` [batch, out].
 template <class R, unsigned Wide>
-__global__ void linear_forward_kernel(linear_weights w, stage_state x, stage_state y, std::size_t batch, double share) {
+__global__ void linear_forward_kernel(linear_weights w, column_block block, std::size_t width, stage_state x,
+                                      stage_state y, std::size_t batch, double share, affine_sums* sums) {
   std::size_t const number = (std::size_t{blockIdx.x} * blockDim.x + threadIdx.x) / warp;
   if (number >= batch * w.out) return;
   std::size_t const o = number % w.out, b = number / w.out;
-  float const* const row = w.weight + o * w.in;
-  float const* const centre = x.centre + b * w.in;
-  float const* const spread = x.spread + b * w.in;
-  double sum = 0, magnitude = 0, radius = 0;
+  float const* const row = block.weight + o * block.stride;
+  float const* const centre = x.centre + b * w.in + block.first;
+  float const* const spread = x.spread + b * w.in + block.first;
+  unsigned const columns = static_cast<unsigned>(block.last - block.first), step = static_cast<unsigned>(width);
+  affine_sums all;
+  if (block.first > 0) all = sums[number];
+  for (unsigned first = 0; first < columns; first += step) {
+    unsigned const last = min(first + step, columns);
+    double sum = 0, magnitude = 0, radius = 0;
 #pragma unroll 4
-  for (unsigned i = threadIdx.x % warp * Wide; i < w.in; i += warp * Wide) {
-    float weights[Wide], centres[Wide], spreads[Wide];
-    if constexpr (Wide == 4) {
-      *reinterpret_cast<float4*>(weights) = *reinterpret_cast<float4 const*>(row + i);
-      *reinterpret_cast<float4*>(centres) = *reinterpret_cast<float4 const*>(centre + i);
-      *reinterpret_cast<float4*>(spreads) = *reinterpret_cast<float4 const*>(spread + i);
-    } else {
-      weights[0] = row[i], centres[0] = centre[i], spreads[0] = spread[i];
-    }
+    for (unsigned i = first + threadIdx.x % warp * Wide; i < last; i += warp * Wide) {
+      float weights[Wide], centres[Wide], spreads[Wide];
+      if constexpr (Wide == 4) {
+        *reinterpret_cast<float4*>(weights) = *reinterpret_cast<float4 const*>(row + i);
+        *reinterpret_cast<float4*>(centres) = *reinterpret_cast<float4 const*>(centre + i);
+        *reinterpret_cast<float4*>(spreads) = *reinterpret_cast<float4 const*>(spread + i);
+      } else {
+        weights[0] = row[i], centres[0] = centre[i], spreads[0] = spread[i];
+      }
 #pragma unroll
-    for (unsigned j = 0; j < Wide; ++j) {
-      double const weight = weights[j], product = weight * centres[j];  // exact: 48 bits
-      sum += product;
-      if constexpr (R::outward) magnitude += std::fabs(product);
-      radius += std::fabs(weight) * spreads[j];
+      for (unsigned j = 0; j < Wide; ++j) {
+        double const weight = weights[j], product = weight * centres[j];  // exact: 48 bits
+        sum += product;
+        if constexpr (R::outward) magnitude += std::fabs(product);
+        radius += std::fabs(weight) * spreads[j];
+      }
     }
+    all.centre += warp_sum(sum);
+    if constexpr (R::outward) all.magnitude += warp_sum(magnitude);
+    all.radius += warp_sum(radius);
   }
-  sum = warp_sum(sum);
-  if constexpr (R::outward) magnitude = warp_sum(magnitude);
-  radius = warp_sum(radius);
   if (threadIdx.x % warp != 0) return;
+  if (block.last < w.in) {
+    sums[number] = all;
+    return;
+  }
   double const bias = w.bias[o];
-  store_interval<R>(y, number, {sum + bias, magnitude + std::fabs(bias), radius}, share, w.rounded);
+  store_interval<R>(y, number, {all.centre + bias, all.magnitude + std::fabs(bias), all.radius}, share, w.rounded);
 }
 
+/// The blocks of a matrix come one after the other, each a multiple of `width` columns wide, but for the last.
 template <class R>
-void linear_forward(cudaStream_t stream, linear_weights const& w, stage_state const& x, stage_state const& y,
-                    std::size_t batch) {
+void linear_forward(cudaStream_t stream, linear_weights const& w, column_block const& block, std::size_t width,
+                    stage_state const& x, stage_state const& y, std::size_t batch, affine_sums* sums) {
   constexpr unsigned threads = 128;
   unsigned const blocks = blocks_for(batch * w.out * warp, threads);
   double const share = gamma_sum(w.in + 1);
-  if (w.in % 4 == 0) {  // then every row begins on 16 bytes
-    linear_forward_kernel<R, 4><<<blocks, threads, 0, stream>>>(w, x, y, batch, share);
+  if (w.in % 4 == 0) {  // then every row of every block begins on 16 bytes
+    linear_forward_kernel<R, 4><<<blocks, threads, 0, stream>>>(w, block, width, x, y, batch, share, sums);
   } else {
-    linear_forward_kernel<R, 1><<<blocks, threads, 0, stream>>>(w, x, y, batch, share);
+    linear_forward_kernel<R, 1><<<blocks, threads, 0, stream>>>(w, block, width, x, y, batch, share, sums);
   }
   check_launch("linear_forward");
 }

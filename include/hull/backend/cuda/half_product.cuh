@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <type_traits>
 
+#include <hull/backend/cuda/chain_product.cuh>
 #include <hull/backend/cuda/device.cuh>
 #include <hull/backend/cuda/gathered.cuh>
 #include <hull/backend/cuda/half_pairs.cuh>
@@ -203,13 +204,13 @@ inline void half_panel_product(cudaStream_t stream, std::size_t processors, half
   }
 }
 
-/// As product(): `a` is [rows, terms], `c` [rows, c_stride]; B finite, `largest` at least its largest magnitude. NaN or
+/// As product(); B finite, `largest` at least its largest magnitude. NaN or
 /// infinity in a row of A makes NaN of the whole row of C. `scratch`: half_scratch_floats, aligned to 16 bytes. An
 /// element depends on its row of A, its column of B, what C held, `largest` and the number of terms alone.
 /// Cost: 2 rows terms columns FLOP, three times that on tensor cores; 12 bytes for each element of A and B and panel.
 /// `Tile` void: the one that should be fastest. The device must have_wgmma().
 template <class Tile = void, bool Transposed>
-void half_product(cudaStream_t stream, std::size_t processors, float const* a, std::size_t rows, std::size_t terms,
+void half_product(cudaStream_t stream, std::size_t processors, plain_rows const& a, std::size_t rows, std::size_t terms,
                   gathered<Transposed> const& b, std::size_t columns, float largest, float* c, std::size_t c_stride,
                   bool overwrite, float* scratch) {
   if (rows == 0) return;
@@ -231,7 +232,7 @@ void half_product(cudaStream_t stream, std::size_t processors, float const* a, s
         std::size_t const high = std::min(half_panel, rows - row);
         packed_a.lines = number(packed_lines::padded(high));
         pack_rows_kernel<256>
-            <<<number(high), 256, 0, stream>>>(a + row * terms + term, terms, number(deep), packed_a, unscale);
+            <<<number(high), 256, 0, stream>>>(a.a + row * a.stride + term, a.stride, number(deep), packed_a, unscale);
         half_problem const p{packed_a,       packed_b,
                              unscale,        1 / scale,
                              number(high),   number(wide),

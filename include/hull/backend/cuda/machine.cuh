@@ -24,9 +24,6 @@ class machine : public steps<Net, R, Member, P> {
  public:
   using precision = P;
 
-  static_assert(std::is_same_v<typename Member::weights_type, parameters<Net>>,
-                "hull: a machine on CUDA holds all parameters of its network; take Replicated");
-
   explicit machine(Member member) : base(member) {}
 
   /// rows.value becomes 1 for neurons that tighter bounds could still help, else 0.
@@ -126,24 +123,31 @@ class machine : public steps<Net, R, Member, P> {
   template <class S>
   void points(network_state<Net> const& state, row_block const& rows, coefficient_views<Net> const& d, float* head,
               [[maybe_unused]] float* scratch) const {
-    if (rows.count == 0) return;
     auto const& y = state.stage[S::number];
     auto const x = sources<S>(state);
     auto const in = targets<S>(d);
-    unsigned const blocks = static_cast<unsigned>(rows.count);
     if constexpr (HeadOf<typename S::head, linear_head>) {
-      base::sizes::template precision_of<S>::multiply(
-          device_, in[0], rows.count, x[0]->live_count, this->template live_weights<S, true>(y, *x[0]), y.live_count,
-          this->largest_weight_[S::number], head, y.live_count, true, scratch);
+      weights_.template each_block<S::info.head>(way::forward, [&](column_block const& w) {
+        row_range const mine = this->template live_in<S>(w, *x[0]);
+        if (mine.size() == 0 && w.first > 0) return;
+        base::sizes::template precision_of<S>::multiply(
+            device_, {in[0] + mine.first, x[0]->live_count}, rows.count, mine.size(),
+            base::template live_weights<S, true>(w, y, *x[0], mine), y.live_count, this->template largest_weight<S>(),
+            head, y.live_count, w.first == 0, scratch);
+      });
     }
     if constexpr (HeadOf<typename S::head, conv_head>) {
-      if (base::template are_patches<S>(rows)) {
-        auto const& w = this->template filters<S>();
-        return patch_product<conv_numbers::floats>(stream(), patch_step_of<S>(w, rows.start, false, 1), w.weight, rows,
-                                                   in[0], scratch, y, head);
-      }
-      conv_points(stream(), this->template filters<S>(), rows.count, *x[0], in[0], y, head, scratch);
+      this->template with_filters<S>(way::forward, [&](conv_weights const& w) {
+        if (base::template are_patches<S>(rows)) {
+          patch_product<conv_numbers::floats>(stream(), patch_step_of<S>(w, rows.start, false, 1), w.weight, rows,
+                                              in[0], scratch, y, head);
+        } else {
+          conv_points(stream(), w, rows.count, *x[0], in[0], y, head, scratch);
+        }
+      });
     }
+    if (rows.count == 0) return;
+    [[maybe_unused]] unsigned const blocks = static_cast<unsigned>(rows.count);
     if constexpr (HeadOf<typename S::head, sparse_head>) {
       sparse_points_kernel<S><<<blocks, block, 0, stream()>>>(by_value<S>(x), by_value<S>(in), y, head);
     }

@@ -38,7 +38,7 @@ struct Fp32 final {
   static void expect_device() {}
 
   template <bool Transposed>
-  static void multiply(device const& at, float const* a, std::size_t rows, std::size_t terms,
+  static void multiply(device const& at, plain_rows const& a, std::size_t rows, std::size_t terms,
                        gathered<Transposed> const& b, std::size_t columns, float /*largest*/, float* c,
                        std::size_t c_stride, bool overwrite, float* /*scratch*/) {
     product(at.stream(), at.processors(), a, rows, terms, b, columns, c, c_stride, overwrite);
@@ -63,7 +63,7 @@ struct Tf32x3 final {
   static void expect_device() {}
 
   template <bool Transposed>
-  static void multiply(device const& at, float const* a, std::size_t rows, std::size_t terms,
+  static void multiply(device const& at, plain_rows const& a, std::size_t rows, std::size_t terms,
                        gathered<Transposed> const& b, std::size_t columns, float /*largest*/, float* c,
                        std::size_t c_stride, bool overwrite, float* /*scratch*/) {
     tensor_product(at.stream(), at.processors(), a, rows, terms, b, columns, c, c_stride, overwrite);
@@ -94,7 +94,7 @@ struct Fp16x3 final {
   }
 
   template <bool Transposed>
-  static void multiply(device const& at, float const* a, std::size_t rows, std::size_t terms,
+  static void multiply(device const& at, plain_rows const& a, std::size_t rows, std::size_t terms,
                        gathered<Transposed> const& b, std::size_t columns, float largest, float* c,
                        std::size_t c_stride, bool overwrite, float* scratch) {
     half_product(at.stream(), at.processors(), a, rows, terms, b, columns, largest, c, c_stride, overwrite, scratch);

@@ -41,7 +41,7 @@ __device__ inline void copy_one_or_zero(float* shared, float const* from, bool c
 
 template <bool Transposed>
 __global__ void __launch_bounds__(large_tile::threads, 1)
-    large_product_kernel(float const* a, unsigned rows, unsigned terms, gathered<Transposed> b, unsigned columns,
+    large_product_kernel(plain_rows a, unsigned rows, unsigned terms, gathered<Transposed> b, unsigned columns,
                          float* c, std::size_t c_stride, bool overwrite) {
   using T = large_tile;
   extern __shared__ float shared[];
@@ -67,7 +67,7 @@ __global__ void __launch_bounds__(large_tile::threads, 1)
   float const* b_from[Transposed ? T::loads : 1];
 #pragma unroll
   for (unsigned m = 0; m < T::loads; ++m) {
-    a_from[m] = a + std::size_t{min(first_row + a_row + m * row_step, rows - 1)} * terms + a_term;
+    a_from[m] = a.a + std::size_t{min(first_row + a_row + m * row_step, rows - 1)} * a.stride + a_term;
     if constexpr (Transposed) b_from[m] = b.column(min(first_column + b_column + m * row_step, columns - 1));
   }
   if constexpr (!Transposed) b_from[0] = b.column(min(first_column + b_column, columns - 1));
@@ -159,7 +159,7 @@ __global__ void __launch_bounds__(large_tile::threads, 1)
 }
 
 template <bool Transposed>
-void large_product(cudaStream_t stream, float const* a, std::size_t rows, std::size_t terms,
+void large_product(cudaStream_t stream, plain_rows const& a, std::size_t rows, std::size_t terms,
                    gathered<Transposed> const& b, std::size_t columns, float* c, std::size_t c_stride, bool overwrite) {
   using T = large_tile;
   static bool const allowed = allow_shared(large_product_kernel<Transposed>, T::most_bytes);
@@ -171,16 +171,16 @@ void large_product(cudaStream_t stream, float const* a, std::size_t rows, std::s
   check_launch("large_product");
 }
 
-/// `a` is [rows, terms], `c` [rows, c_stride]. Cost: 2 rows terms columns FLOP. `processors`: of the device.
+/// `a` has `terms` columns, `c` is [rows, c_stride]. Cost: 2 rows terms columns FLOP. `processors`: of the device.
 template <bool Transposed>
-void product(cudaStream_t stream, std::size_t processors, float const* a, std::size_t rows, std::size_t terms,
+void product(cudaStream_t stream, std::size_t processors, plain_rows const& a, std::size_t rows, std::size_t terms,
              gathered<Transposed> const& b, std::size_t columns, float* c, std::size_t c_stride, bool overwrite) {
   if (rows == 0 || columns == 0) return;
   bool const fits = large_tile::bytes(terms) <= large_tile::most_bytes;
   if (terms > 0 && fits && is_large(rows, columns, processors)) {
     large_product(stream, a, rows, terms, b, columns, c, c_stride, overwrite);
   } else {
-    chain_product(stream, plain_rows{a}, rows, terms, b, columns, c, c_stride, overwrite);
+    chain_product(stream, a, rows, terms, b, columns, c, c_stride, overwrite);
   }
 }
 

@@ -30,68 +30,58 @@ struct spreads_of final {
   unsigned count = 0;
 };
 
-/// Drops the columns that are zero for every box, and moves the others together; the work of one block. Floors: what
-/// underflow can cost, by A * slope and in the head's product. Returns the number of live columns.
+/// Sums over all columns of box b (spread) and over `count` live ones (reach), and the floor: what underflow can cost,
+/// by A * slope and in the head's product.
+template <bool Outward>
+__device__ void set_totals(stage_state const& s, std::size_t b, unsigned count, double const (&sums)[2],
+                           spreads_of const& x, product_cost const& cost) {
+  s.total_spread[b] = sums[0];
+  tensor_errors const& small = cost.on_tensor_cores;
+  double spread = 0;
+  for (unsigned i = 0; i < x.count; ++i) spread += x.operand[i][b];
+  s.floor[b] =
+      Outward ? (2 * float_floor + small.floor_of_weights) * sums[1] + small.product_floor * count * spread : 0;
+}
+
+/// Drops the columns that are zero for every box, and moves the others together; the work of one block. Returns the
+/// number of live columns.
 template <bool Outward, unsigned Threads>
 __device__ unsigned compact_stage(stage_state const& s, std::size_t batch, spreads_of const& x,
                                   product_cost const& cost) {
-  constexpr unsigned each = 4;  // elements of a thread at a time: their loads are under way together
   unsigned const n = static_cast<unsigned>(s.size);
   packer<Threads> places;
-  for (unsigned first = 0; first < n; first += each * Threads) {
-    bool live[each];
-#pragma unroll
-    for (unsigned e = 0; e < each; ++e) {
-      unsigned const i = first + e * Threads + threadIdx.x;
-      live[e] = i < n && is_live(s, i);
-      for (std::size_t b = 1; i < n && b < batch && !live[e]; ++b) live[e] = is_live(s, b * n + i);
-    }
-#pragma unroll
-    for (unsigned e = 0; e < each; ++e) {
-      unsigned const i = first + e * Threads + threadIdx.x;
-      unsigned const place = places.place(live[e]);
-      if (i < n) s.slot[i] = live[e] ? place : stage_state::dead;
-      if (live[e]) s.live[place] = i;
-    }
+  for (unsigned first = 0; first < n; first += Threads) {
+    unsigned const i = first + threadIdx.x;
+    bool live = false;
+    for (std::size_t b = 0; i < n && b < batch && !live; ++b) live = is_live(s, b * n + i);
+    unsigned const place = places.place(live);
+    if (i < n) s.slot[i] = live ? place : stage_state::dead;
+    if (live) s.live[place] = i;
   }
   unsigned const count = places.count();
   __syncthreads();
   for (std::size_t b = 0; b < batch; ++b) {
     double sums[2] = {};
-#pragma unroll 4
     for (unsigned i = threadIdx.x; i < n; i += Threads) sums[0] += s.spread[b * n + i];
     // in tiles: a place is never behind the element that moves there, so what was not read yet is not overwritten
-    for (unsigned first = 0; first < count; first += each * Threads) {
+    for (unsigned first = 0; first < count; first += Threads) {
+      unsigned const c = first + threadIdx.x;
+      std::size_t const from = b * n + (c < count ? s.live[c] : 0), to = b * count + c;
+      float const radius = s.radius[from];
       float* const moved[] = {s.lower_slope, s.upper_slope, s.lower_shift, s.upper_shift, s.lower_far, s.upper_far};
-      float radius[each], value[each][6];
+      float value[6];
 #pragma unroll
-      for (unsigned e = 0; e < each; ++e) {
-        unsigned const c = first + e * Threads + threadIdx.x;
-        std::size_t const from = b * n + (c < count ? s.live[c] : 0);
-        radius[e] = s.radius[from];
-#pragma unroll
-        for (unsigned v = 0; v < 6; ++v) value[e][v] = moved[v][from];
-      }
+      for (unsigned v = 0; v < 6; ++v) value[v] = moved[v][from];
       __syncthreads();
+      if (c < count) {
 #pragma unroll
-      for (unsigned e = 0; e < each; ++e) {
-        unsigned const c = first + e * Threads + threadIdx.x;
-        if (c >= count) continue;
-        std::size_t const to = b * count + c;
-#pragma unroll
-        for (unsigned v = 0; v < 6; ++v) moved[v][to] = value[e][v];
-        s.reach[to] = radius[e];
-        sums[1] += radius[e];
+        for (unsigned v = 0; v < 6; ++v) moved[v][to] = value[v];
+        s.reach[to] = radius;
+        sums[1] += radius;
       }
     }
     block_sums<Threads>(sums);
-    if (threadIdx.x != 0) continue;
-    s.total_spread[b] = sums[0];
-    tensor_errors const& small = cost.on_tensor_cores;
-    double spread = 0;
-    for (unsigned i = 0; i < x.count; ++i) spread += x.operand[i][b];
-    s.floor[b] =
-        Outward ? (2 * float_floor + small.floor_of_weights) * sums[1] + small.product_floor * count * spread : 0;
+    if (threadIdx.x == 0) set_totals<Outward>(s, b, count, sums, x, cost);
   }
   __syncthreads();
   return count;
@@ -100,6 +90,72 @@ template <bool Outward>
 __global__ void compact_kernel(stage_state s, std::size_t batch, spreads_of x, product_cost cost, index_t* live_count) {
   unsigned const count = compact_stage<Outward, list_threads>(s, batch, x, cost);
   if (threadIdx.x == 0) *live_count = count;
+}
+
+// The same for a large stage and one box, a block for each tile of elements. Lines are computed twice, first to see
+// what is live, then to where they belong: what one block writes then, no other reads.
+
+inline constexpr unsigned tile_threads = 256;
+
+/// What a tile has: live columns, and sums over them as set_totals wants them.
+struct tile_totals final {
+  double spread, reach;
+  unsigned count;
+};
+
+template <class S, class R>
+__global__ void __launch_bounds__(tile_threads)
+    mark_live_kernel(weights_view<typename S::net> weights, stage_state s, tile_totals* tiles) {
+  std::size_t const i = std::size_t{blockIdx.x} * tile_threads + threadIdx.x;
+  bool live = false;
+  if (i < S::size) {
+    relax_element<S, R>(weights, s, 0, i);
+    live = is_live(s, i);
+    s.slot[i] = live ? 0 : stage_state::dead;
+  }
+  int const count = __syncthreads_count(live);
+  if (threadIdx.x == 0) tiles[blockIdx.x].count = static_cast<unsigned>(count);
+}
+template <class S, class R>
+__global__ void __launch_bounds__(tile_threads)
+    move_live_kernel(weights_view<typename S::net> weights, stage_state s, tile_totals* tiles) {
+  double before[1] = {};  // exact
+  for (unsigned t = threadIdx.x; t < blockIdx.x; t += tile_threads) before[0] += tiles[t].count;
+  block_sums<tile_threads>(before);
+  unsigned const first = static_cast<unsigned>(*sums_of<1>());
+  std::size_t const i = std::size_t{blockIdx.x} * tile_threads + threadIdx.x;
+  bool const inside = i < S::size, live = inside && s.slot[i] != stage_state::dead;
+  packer<tile_threads> places;
+  unsigned const place = first + places.place(live);
+  double sums[2] = {};
+  if (inside) sums[0] = s.spread[i];
+  if (live) {
+    relax_element<S, R>(weights, s, 0, i, place);
+    s.slot[i] = place;
+    s.live[place] = static_cast<index_t>(i);
+    s.reach[place] = s.radius[i];
+    sums[1] = s.radius[i];
+  }
+  block_sums<tile_threads>(sums);
+  if (threadIdx.x != 0) return;
+  tiles[blockIdx.x].spread = sums[0];
+  tiles[blockIdx.x].reach = sums[1];
+}
+template <bool Outward>
+__global__ void __launch_bounds__(tile_threads)
+    add_tiles_kernel(stage_state s, tile_totals const* tiles, unsigned number, spreads_of x, product_cost cost,
+                     index_t* live_count) {
+  double all[3] = {};
+  for (unsigned t = threadIdx.x; t < number; t += tile_threads) {
+    all[0] += tiles[t].spread;
+    all[1] += tiles[t].reach;
+    all[2] += tiles[t].count;
+  }
+  block_sums<tile_threads>(all);
+  if (threadIdx.x != 0) return;
+  unsigned const count = static_cast<unsigned>(all[2]);
+  set_totals<Outward>(s, 0, count, {all[0], all[1]}, x, cost);
+  *live_count = count;
 }
 
 /// Error of live column `at`, counted over all boxes.
@@ -141,9 +197,10 @@ __global__ void __launch_bounds__(Threads)
 /// Lines, output interval and live columns of stage S from the bounds of its head. The number of live columns goes to
 /// `live_count`, on the device.
 template <class S, class R>
-void relax_stage(cudaStream_t stream, weights_view<typename S::net> weights, operands<S, stage_state const*> const& x,
+void relax_stage(device const& on, weights_view<typename S::net> weights, operands<S, stage_state const*> const& x,
                  stage_state const& s, std::size_t batch, product_cost const& cost, index_t* live_count) {
   constexpr unsigned threads = 128;
+  cudaStream_t const stream = on.stream();
   static_assert(S::input_count <= 8, "hull: a stage on CUDA reads 8 others at most");
   unsigned const blocks = blocks_for(batch * S::size, threads);
   spreads_of spreads;
@@ -155,10 +212,23 @@ void relax_stage(cudaStream_t stream, weights_view<typename S::net> weights, ope
       return;
     }
   }
+  auto const set_errors = [&] {
+    errors_kernel<R::outward><<<blocks, threads, 0, stream>>>(s, batch, live_count, spreads, cost);
+    check_launch("relax_stage");
+  };
+  constexpr unsigned tiles = blocks_for(S::size, tile_threads);
+  if constexpr (tiles > 16 && tiles * sizeof(tile_totals) <= device::mail_bytes) {
+    if (batch == 1) {
+      auto* const totals = reinterpret_cast<tile_totals*>(on.mail());
+      mark_live_kernel<S, R><<<tiles, tile_threads, 0, stream>>>(weights, s, totals);
+      move_live_kernel<S, R><<<tiles, tile_threads, 0, stream>>>(weights, s, totals);
+      add_tiles_kernel<R::outward><<<1, tile_threads, 0, stream>>>(s, totals, tiles, spreads, cost, live_count);
+      return set_errors();
+    }
+  }
   lines_kernel<S, R><<<blocks, threads, 0, stream>>>(weights, s, batch);
   compact_kernel<R::outward><<<1, list_threads, 0, stream>>>(s, batch, spreads, cost, live_count);
-  errors_kernel<R::outward><<<blocks, threads, 0, stream>>>(s, batch, live_count, spreads, cost);
-  check_launch("relax_stage");
+  set_errors();
 }
 
 inline constexpr unsigned row_threads = 128;

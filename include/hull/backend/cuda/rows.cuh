@@ -12,6 +12,8 @@
 #include <hull/backend/cuda/relax.cuh>
 #include <hull/backend/cuda/weights.cuh>
 #include <hull/backend/lines.hpp>
+#include <hull/net/blocks.hpp>
+#include <hull/propagate/share.hpp>
 #include <hull/scalar/rounding.hpp>
 
 namespace hull::cuda {
@@ -109,16 +111,36 @@ __global__ void mark_gaining_kernel(weights_view<typename S::net> weights, stage
   if (r < rows.count) rows.value[r] = gains_from_bounds<S>(weights, s, rows.box[r], rows.index[r]) ? 1 : 0;
 }
 
-/// The same for a Linear head, one block for each row, with the coefficients of the operand: sign times rows of W.
+/// The same for a Linear head, one block for each row, with the coefficients of the operand: sign times rows of W. The
+/// matrix may come in blocks of columns, `mine` the live columns of x in this one; the last starts the rows.
 template <bool Outward>
-__global__ void linear_seed_kernel(linear_weights w, stage_state y, index_t const* neurons, row_block rows, naming how,
-                                   double seed_error, stage_state x, float* a) {
+__global__ void linear_seed_kernel(column_block w, row_range mine, bool starts, stage_state y, index_t const* neurons,
+                                   row_block rows, naming how, double seed_error, stage_state x, float* a) {
   std::size_t const r = blockIdx.x, live = x.live_count;
   named_row const name = name_of(y, neurons, rows, r, how);
-  float const* const row = w.weight + name.at % y.size * w.in;
-  for (std::size_t c = threadIdx.x; c < live; c += blockDim.x) a[r * live + c] = name.sign * row[x.live[c]];
+  float const* const row = w.weight + name.at % y.size * w.stride;
+  for (std::size_t c = mine.first + threadIdx.x; c < mine.last; c += blockDim.x) {
+    a[r * live + c] = name.sign * row[x.live[c] - w.first];
+  }
   __syncthreads();  // all have read the row's name
-  if (threadIdx.x == 0) start_row<Outward>(y, rows, r, name, seed_error);
+  if (starts && threadIdx.x == 0) start_row<Outward>(y, rows, r, name, seed_error);
+}
+
+/// ends[i] becomes the number of live columns of x among the first (i + 1) * width elements.
+static __global__ void block_ends_kernel(index_t const* live, index_t const* live_count, std::size_t width,
+                                         unsigned count, index_t* ends) {
+  unsigned const i = blockIdx.x * blockDim.x + threadIdx.x;
+  if (i >= count) return;
+  index_t low = 0, high = *live_count;
+  while (low < high) {
+    index_t const middle = low + (high - low) / 2;
+    if (live[middle] < (i + 1) * width) {
+      low = middle + 1;
+    } else {
+      high = middle;
+    }
+  }
+  ends[i] = low;
 }
 
 /// Coefficient buffers of the operands of a head.

@@ -19,6 +19,7 @@
 #include <hull/backend/cuda/precision.cuh>
 #include <hull/backend/cuda/relax.cuh>
 #include <hull/backend/cuda/rows.cuh>
+#include <hull/backend/cuda/sharded_weights.cuh>
 #include <hull/backend/cuda/sparse.cuh>
 #include <hull/backend/cuda/step_memory.cuh>
 #include <hull/backend/cuda/weights.cuh>
@@ -53,19 +54,17 @@ class steps : public host<Member>, public step_memory<Net, P> {
   using rounding = R;
   using rounds = rounding_counts<order>;
 
-  /// Copies the parameters to the device; borrows what else the member stands for.
-  explicit steps(Member member) : base(member, stage_count<Net> + 1), weights_(member.weights(), device_) {
+  /// Copies what this rank holds of the parameters to the device; borrows what else the member stands for. All ranks do
+  /// so together.
+  explicit steps(Member member) : base(member, counters), weights_(member, device_, scans_weights()) {
     P::expect_device();
-    for_each_stage<1, stage_count<Net>>([&]<std::size_t K> {
-      using S = stage<Net, K>;
-      if constexpr (sizes::template precision_of<S>::scaled) {
-        float const* const w = member.weights().template tensor<S::info.head, 0>();
-        for (std::size_t i = 0; i < weight_count<S>(); ++i) {
-          largest_weight_[K] = std::max(largest_weight_[K], std::fabs(w[i]));
-        }
-      }
-    });
   }
+
+  /// What a rank holds of the parameters on its device, where it does not hold all.
+  [[nodiscard]] static constexpr parameter_bytes held(std::size_t ranks)
+      requires HoldsParts<Member> { return sharded_weights<Net, Member>::held(ranks); }
+  /// What collecting them has cost. Waits for the device.
+  [[nodiscard]] device_cost communication() const requires HoldsParts<Member> { return weights_.cost(); }
 
   /// Sets the input stage to the boxes, rounded outward to floats.
   void load_boxes(network_state<Net>& state, std::span<std::vector<input_range> const* const> boxes) const {
@@ -80,16 +79,36 @@ class steps : public host<Member>, public step_memory<Net, P> {
     pending_.assign(1, &s);
   }
 
+  /// Where a matrix comes in several blocks, sums wait there for the next one.
+  template <class S>
+  [[nodiscard]] static constexpr std::size_t forward_floats(std::size_t batch) {
+    if constexpr (HeadOf<typename S::head, linear_head> && HoldsParts<Member>) {
+      if (blocks_of<S>() > 1) return batch * S::size * sizeof(affine_sums) / sizeof(float);
+    }
+    return sizes::template forward_floats<S>(batch);
+  }
+
   /// Interval arithmetic from the operands of stage S to its head.
   template <class S>
-  void forward(network_state<Net>& state, float* /*scratch*/) const {
+  void forward(network_state<Net>& state, [[maybe_unused]] float* scratch) const {
     auto& y = state.stage[S::number];
     auto const x = sources<S>(state);
     if constexpr (HeadOf<typename S::head, linear_head>) {
-      linear_forward<R>(stream(), dense<S>(), *x[0], y, state.batch);
+      if constexpr (blocks_of<S>() > 1) {
+        block_ends_kernel<<<blocks_for(blocks_of<S>(), block), block, 0, stream()>>>(
+            x[0]->live, device_.counter(S::template input<0>), width_of<S>(), blocks_of<S>(),
+            device_.counter(block_ends[S::number]));
+        check_launch("block_ends");
+      }
+      weights_.template any_blocks<S::info.head>(way::forward, [&](column_block const& w) {
+        linear_forward<R>(stream(), dense<S>(), w, width_of<S>(), *x[0], y, state.batch,
+                          reinterpret_cast<affine_sums*>(scratch));
+      });
     }
     if constexpr (HeadOf<typename S::head, conv_head>) {
-      conv_forward<R>(stream(), filters<S>(), *x[0], y, state.batch, affine_terms<S>());
+      with_filters<S>(way::forward, [&](conv_weights const& w) {
+        conv_forward<R>(stream(), w, *x[0], y, state.batch, affine_terms<S>());
+      });
     }
     if constexpr (HeadOf<typename S::head, sparse_head>) sparse_forward<S, R>(stream(), x, y, state.batch);
     if constexpr (HeadOf<typename S::head, max_head>) max_forward<S>(stream(), *x[0], y, state.batch);
@@ -99,7 +118,7 @@ class steps : public host<Member>, public step_memory<Net, P> {
   template <class S>
   void relax(network_state<Net>& state) const {
     auto& s = state.stage[S::number];
-    relax_stage<S, R>(stream(), weights_.view(), sources<S>(state), s, state.batch, cost<S>(),
+    relax_stage<S, R>(device_, weights_.view(), sources<S>(state), s, state.batch, cost<S>(),
                       device_.counter(S::number));
     pending_.push_back(&s);
     if constexpr (S::number + 1 == stage_count<Net>) settle();
@@ -130,13 +149,14 @@ class steps : public host<Member>, public step_memory<Net, P> {
   template <class S>
   void seed_opposite(network_state<Net> const& state, row_block& rows, coefficient_views<Net> const& a,
                      bool all) const {
-    if (rows.count == 0) return;
-    index_t* const count = device_.counter(stage_count<Net>);
-    opposite_kernel<S><<<1, list_threads, 0, stream()>>>(weights_.view(), state.stage[S::number], rows, all, count);
-    check_launch("seed_opposite");
-    index_t left = 0;
-    device_.read(&left, count, 1);
-    rows.count = left;
+    if (rows.count > 0) {
+      index_t* const count = device_.counter(stage_count<Net>);
+      opposite_kernel<S><<<1, list_threads, 0, stream()>>>(weights_.view(), state.stage[S::number], rows, all, count);
+      check_launch("seed_opposite");
+      index_t left = 0;
+      device_.read(&left, count, 1);
+      rows.count = left;
+    }
     seed_neurons<S>(state, rows, a);
   }
   template <class S>
@@ -187,22 +207,30 @@ class steps : public host<Member>, public step_memory<Net, P> {
     auto const out = targets<S>(a);
     if constexpr (HeadOf<typename S::head, conv_head>) {
       if (are_patches<S>(rows)) {  // optimised rows, whose patches go on to the input
-        patch_step const step = patch_step_of<S>(filters<S>(), rows.start, true, largest_weight_[S::number]);
-        return patch_product<conv_numbers::floats>(stream(), step, filters<S>().weight, rows, a[S::number], scratch,
-                                                   *x[0], out[0]);
+        with_filters<S>(way::back, [&](conv_weights const& w) {
+          patch_product<conv_numbers::floats>(stream(), patch_step_of<S>(w, rows.start, true, largest_weight<S>()),
+                                              w.weight, rows, a[S::number], scratch, *x[0], out[0]);
+        });
+        return;
       }
     }
     if constexpr (HeadOf<typename S::head, linear_head>) {
-      sizes::template precision_of<S>::multiply(
-          device_, a[S::number], rows.count, y.live_count, live_weights<S, false>(y, *x[0]), x[0]->live_count,
-          largest_weight_[S::number], out[0], x[0]->live_count, overwrite[0], scratch);
+      weights_.template any_blocks<S::info.head>(way::back, [&](column_block const& w) {
+        row_range const mine = live_in<S>(w, *x[0]);
+        sizes::template precision_of<S>::multiply(device_, {a[S::number], y.live_count}, rows.count, y.live_count,
+                                                  live_weights<S, false>(w, y, *x[0], mine), mine.size(),
+                                                  largest_weight<S>(), out[0] + mine.first, x[0]->live_count,
+                                                  overwrite[0], scratch);
+      });
     } else {
       for (std::size_t i = 0; i < x.size(); ++i) {
         if (overwrite[i]) device_.clear(out[i], rows.count * x[i]->live_count);
       }
       if constexpr (HeadOf<typename S::head, conv_head>) {
-        conv_backward<sizes::template numbers_of<S>>(stream(), filters<S>(), rows.count, y, a[S::number], *x[0], out[0],
-                                                     scratch, largest_weight_[S::number], overwrite[0]);
+        with_filters<S>(way::back, [&](conv_weights const& w) {
+          conv_backward<sizes::template numbers_of<S>>(stream(), w, rows.count, y, a[S::number], *x[0], out[0], scratch,
+                                                       largest_weight<S>(), overwrite[0]);
+        });
       }
       if constexpr (HeadOf<typename S::head, sparse_head>) {
         sparse_backward<S>(stream(), rows.count, y, a[S::number], x, out);
@@ -220,19 +248,26 @@ class steps : public host<Member>, public step_memory<Net, P> {
     if constexpr (HeadOf<typename S::head, conv_head>) {
       if (are_patches<S>(rows)) {
         constexpr std::size_t from = S::template input<0>;
-        return patch_back<S, R, sizes::template numbers_of<S>>(
-            stream(), device_, filters<S>(), rows, state.stage[S::number], a[S::number], state.stage[from], a[from],
-            state.batch, scratch, largest_weight_[S::number]);
+        with_filters<S>(way::back, [&](conv_weights const& w) {
+          patch_back<S, R, sizes::template numbers_of<S>>(stream(), device_, w, rows, state.stage[S::number],
+                                                          a[S::number], state.stage[from], a[from], state.batch,
+                                                          scratch, largest_weight<S>());
+        });
+        return;
       }
     }
     if constexpr (HeadOf<typename S::head, linear_head> && S::size <= sizes::most_fused) {
-      if (rows.count == 0) return;
       auto const& y = state.stage[S::number];
       auto const& x = state.stage[S::template input<0>];
       double const share = 1 + gamma_sum(y.live_count);
-      chain_product(stream(), relaxed_rows<R::outward>{a[S::number], rows, y, share, state.batch > 1}, rows.count,
-                    y.live_count, live_weights<S, false>(y, x), x.live_count, a[S::template input<0>], x.live_count,
-                    overwrite[0]);
+      weights_.template any_blocks<S::info.head>(way::back, [&](column_block const& w) {
+        row_range const mine = live_in<S>(w, x);
+        bool const counts = w.first == 0;
+        if (rows.count == 0 || (mine.size() == 0 && !counts)) return;
+        chain_product(stream(), relaxed_rows<R::outward>{a[S::number], rows, y, share, state.batch > 1, counts},
+                      rows.count, y.live_count, live_weights<S, false>(w, y, x, mine), mine.size(),
+                      a[S::template input<0>] + mine.first, x.live_count, overwrite[0]);
+      });
     } else {
       relax_rows<S>(state, rows, a);
       backward<S>(state, rows, a, overwrite, scratch);
@@ -290,11 +325,11 @@ class steps : public host<Member>, public step_memory<Net, P> {
 
   /// Waits for the numbers of live columns of the stages that were relaxed since the last call, and of candidates.
   std::size_t settle() const {
-    counts_.resize(stage_count<Net> + 1);
+    counts_.resize(counters);
     device_.read(counts_.data(), device_.counter(0), counts_.size());
     for (stage_state* const s : pending_) s->live_count = counts_[static_cast<std::size_t>(s - first_stage_)];
     pending_.clear();
-    return counts_.back();
+    return counts_[stage_count<Net>];
   }
 
   template <class S>
@@ -309,26 +344,37 @@ class steps : public host<Member>, public step_memory<Net, P> {
   template <class S>
   void seed(network_state<Net> const& state, index_t const* neurons, row_block const& rows, naming how,
             coefficient_views<Net> const& a) const {
-    if (rows.count == 0) return;
     constexpr double error = gamma(rounds::template seed_roundings<S>(), unit_float);
     auto const& y = state.stage[S::number];
     auto const x = sources<S>(state);
     auto const out = targets<S>(a);
     if constexpr (HeadOf<typename S::head, linear_head>) {
-      linear_seed_kernel<R::outward><<<static_cast<unsigned>(rows.count), block, 0, stream()>>>(
-          dense<S>(), y, neurons, rows, how, error, *x[0], out[0]);
+      weights_.template any_blocks<S::info.head>(way::back, [&](column_block const& w) {
+        if (rows.count == 0) return;
+        linear_seed_kernel<R::outward><<<static_cast<unsigned>(rows.count), block, 0, stream()>>>(
+            w, live_in<S>(w, *x[0]), w.last == x[0]->size, y, neurons, rows, how, error, *x[0], out[0]);
+      });
     } else {
-      start_kernel<R::outward><<<blocks_for(rows.count, block), block, 0, stream()>>>(y, neurons, rows, how, error);
-      if constexpr (HeadOf<typename S::head, conv_head>) {
-        if (rows.start == S::number && are_patches<stage<Net, S::template input<0>>>(rows)) {
-          return patch_seed(stream(), filters<S>(), patches<Net>[rows.start][S::template input<0>], rows, out[0]);
-        }
+      if (rows.count > 0) {
+        start_kernel<R::outward><<<blocks_for(rows.count, block), block, 0, stream()>>>(y, neurons, rows, how, error);
       }
-      for (std::size_t i = 0; i < x.size(); ++i) device_.clear(out[i], rows.count * x[i]->live_count);
-      if constexpr (HeadOf<typename S::head, conv_head>) conv_seed(stream(), filters<S>(), rows, *x[0], out[0]);
+      if constexpr (HeadOf<typename S::head, conv_head>) {
+        with_filters<S>(way::back, [&](conv_weights const& w) {
+          if (rows.start == S::number && are_patches<stage<Net, S::template input<0>>>(rows)) {
+            patch_seed(stream(), w, patches<Net>[rows.start][S::template input<0>], rows, out[0]);
+          } else {
+            device_.clear(out[0], rows.count * x[0]->live_count);
+            conv_seed(stream(), w, rows, *x[0], out[0]);
+          }
+        });
+      } else {
+        for (std::size_t i = 0; i < x.size(); ++i) device_.clear(out[i], rows.count * x[i]->live_count);
+      }
       if constexpr (HeadOf<typename S::head, sparse_head>) {
-        sparse_seed_kernel<S>
-            <<<blocks_for(rows.count, block), block, 0, stream()>>>(rows, by_value<S>(x), by_value<S>(out));
+        if (rows.count > 0) {
+          sparse_seed_kernel<S>
+              <<<blocks_for(rows.count, block), block, 0, stream()>>>(rows, by_value<S>(x), by_value<S>(out));
+        }
       }
     }
     check_launch("seed");
@@ -350,15 +396,35 @@ class steps : public host<Member>, public step_memory<Net, P> {
   }
   template <class S>
   [[nodiscard]] linear_weights dense() const {
-    return {weights_.view().template tensor<S::info.head, 0>(), bias<S>(), S::size, S::template operand<0>.size(),
-            rounded<S>()};
+    return {bias<S>(), S::size, S::template operand<0>.size(), rounded<S>()};
+  }
+  /// 0 where no product of the stage asks for it.
+  template <class S>
+  [[nodiscard]] float largest_weight() const {
+    if constexpr (sizes::template precision_of<S>::scaled) return weights_.template largest<S::info.head>();
+    return 0;
+  }
+
+  /// Columns of a block of the matrix of stage S, and how many blocks there are.
+  template <class S>
+  [[nodiscard]] static constexpr std::size_t width_of() {
+    return block_width(S::size, S::template operand<0>.size(), weight_block_bytes);
   }
   template <class S>
-  [[nodiscard]] static constexpr std::size_t weight_count() {
-    if constexpr (HeadOf<typename S::head, conv_head>) {
-      return S::shape[0] * (S::template operand<0>[0] / S::head::filter.groups) * S::head::filter.area();
+  [[nodiscard]] static constexpr std::size_t blocks_of() {
+    if constexpr (HeadOf<typename S::head, linear_head>) {
+      return block_count(S::size, S::template operand<0>.size(), weight_block_bytes);
     }
-    return S::size * S::template operand<0>.size();
+    return 0;
+  }
+  /// Live columns of the operand of stage S that are in a block of its matrix, after settle().
+  template <class S>
+  [[nodiscard]] row_range live_in(column_block const& w, stage_state const& x) const {
+    auto const before = [&](std::size_t column) -> std::size_t {
+      if (column == 0) return 0;
+      return column == x.size ? x.live_count : counts_[block_ends[S::number] + column / width_of<S>() - 1];
+    };
+    return {before(w.first), before(w.last)};
   }
 
   template <class S>
@@ -368,29 +434,48 @@ class steps : public host<Member>, public step_memory<Net, P> {
       terms = conv_terms(S::shape, S::head::filter), in_chain = conv_in_chain(S::shape, S::head::filter);
     }
     return {rounds::template roundings<S>(), in_chain, HeadOf<typename S::head, linear_head>, rounded<S>(),
-            sizes::template precision_of<S>::errors(terms, largest_weight_[S::number])};
+            sizes::template precision_of<S>::errors(terms, largest_weight<S>())};
   }
 
-  /// Live rows and columns of W.
+  /// Live rows of a block of W and the live columns `mine` of it.
   template <class S, bool Transposed>
-  [[nodiscard]] gathered<Transposed> live_weights(stage_state const& y, stage_state const& x) const {
+  [[nodiscard]] static gathered<Transposed> live_weights(column_block const& w, stage_state const& y,
+                                                         stage_state const& x, row_range mine) {
     static_assert(S::size * S::template operand<0>.size() < (std::size_t{1} << 32));
-    return {dense<S>().weight, static_cast<unsigned>(S::template operand<0>.size()), y.live, x.live};
+    return {w.weight - w.first, static_cast<unsigned>(w.stride), y.live, x.live + mine.first};
   }
-  template <class S>
-  [[nodiscard]] conv_weights filters() const {
-    return {weights_.view().template tensor<S::info.head, 0>(),
-            bias<S>(),
-            S::head::filter,
-            S::template operand<0>,
-            S::shape,
-            rounded<S>()};
+  /// Calls f(conv_weights). A collective where ranks hold parts.
+  template <class S, class F>
+  void with_filters(way going, F&& f) const {
+    weights_.template filters<S::info.head>(going, [&](float const* weight) {
+      f(conv_weights{weight, bias<S>(), S::head::filter, S::template operand<0>, S::shape, rounded<S>()});
+    });
   }
 
-  device_weights<Net> weights_;
-  std::array<float, stage_count<Net>> largest_weight_{};  // where `precision_of` is scaled
+  typename weights_of<Net, Member>::type weights_;
 
  private:
+  static constexpr bool scans_weights() {
+    bool found = false;
+    for_each_stage<1, stage_count<Net>>(
+        [&]<std::size_t K> { found = found || sizes::template precision_of<stage<Net, K>>::scaled; });
+    return found;
+  }
+
+  // On the device: live columns of each stage, candidates, and by stage where blocks of its matrix end among the live
+  // columns.
+  static constexpr auto block_ends = [] {
+    std::array<std::size_t, stage_count<Net> + 1> first{};
+    std::size_t at = stage_count<Net> + 1;
+    for_each_stage<1, stage_count<Net>>([&]<std::size_t K> {
+      first[K] = at;
+      at += blocks_of<stage<Net, K>>();
+    });
+    first[stage_count<Net>] = at;
+    return first;
+  }();
+  static constexpr std::size_t counters = block_ends[stage_count<Net>];
+
   // counts of live columns come with the next number that the host waits for
   mutable std::vector<stage_state*> pending_;
   mutable stage_state* first_stage_ = nullptr;

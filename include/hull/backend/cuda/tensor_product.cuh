@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstddef>
 
+#include <hull/backend/cuda/chain_product.cuh>
 #include <hull/backend/cuda/device.cuh>
 #include <hull/backend/cuda/gathered.cuh>
 #include <hull/backend/summation.hpp>
@@ -117,9 +118,10 @@ __device__ void await_copies() {
 template <class T, bool Transposed>
 class tensor_source final {
  public:
-  __device__ tensor_source(float const* a, unsigned rows, unsigned terms, gathered<Transposed> const& b,
+  __device__ tensor_source(plain_rows const& a, unsigned rows, unsigned terms, gathered<Transposed> const& b,
                            unsigned columns, unsigned first_row, unsigned first_column)
-      : a_(reinterpret_cast<char const*>(a)),
+      : a_(reinterpret_cast<char const*>(a.a)),
+        a_stride_(a.stride * 4),
         last_row_(rows - 1),
         terms_(terms),
         weight_(reinterpret_cast<char const*>(b.weight)),
@@ -159,7 +161,7 @@ class tensor_source final {
     for (unsigned n = 0; n < T::a_lines / T::slots; ++n) {
       unsigned const i = slot * (T::a_lines / T::slots) + n;
       copy_float(to_a_ + T::warps * i * T::terms_stride * 4,
-                 from_a_ + std::size_t{min(row_ + T::warps * i, last_row_)} * (terms_ * 4), wanted_, there_);
+                 from_a_ + std::size_t{min(row_ + T::warps * i, last_row_)} * a_stride_, wanted_, there_);
     }
 #pragma unroll
     for (unsigned n = 0; n < T::b_lines / T::slots; ++n) {
@@ -177,6 +179,7 @@ class tensor_source final {
   __device__ void read_indices(unsigned step) { next_ = list_[min(step * T::depth + lane_, terms_ - 1)]; }
 
   char const* a_;
+  std::size_t a_stride_;  // bytes
   unsigned last_row_, terms_;
   char const* weight_;
   unsigned stride_;      // bytes
@@ -200,7 +203,7 @@ __device__ inline four_terms read_terms(float const* line, unsigned half) {
 
 template <class T, bool Transposed>
 __global__ void __launch_bounds__(T::threads, T::blocks)
-    tensor_product_kernel(float const* a, unsigned rows, unsigned terms, gathered<Transposed> b, unsigned columns,
+    tensor_product_kernel(plain_rows a, unsigned rows, unsigned terms, gathered<Transposed> b, unsigned columns,
                           float* c, std::size_t c_stride, bool overwrite) {
   extern __shared__ float4 tensor_shared[];
   float* const shared = reinterpret_cast<float*>(tensor_shared);
@@ -345,7 +348,7 @@ __global__ void __launch_bounds__(T::threads, T::blocks)
 }
 
 template <class T, bool Transposed>
-void launch_tensor_product(cudaStream_t stream, float const* a, std::size_t rows, std::size_t terms,
+void launch_tensor_product(cudaStream_t stream, plain_rows const& a, std::size_t rows, std::size_t terms,
                            gathered<Transposed> const& b, std::size_t columns, float* c, std::size_t c_stride,
                            bool overwrite) {
   static bool const allowed = allow_shared(tensor_product_kernel<T, Transposed>, T::bytes);
@@ -357,11 +360,11 @@ void launch_tensor_product(cudaStream_t stream, float const* a, std::size_t rows
   check_launch("product on tensor cores");
 }
 
-/// As product(): `a` is [rows, terms], `c` [rows, c_stride]; B finite. NaN or infinity in a row of A makes NaN of the
+/// As product(); B finite. NaN or infinity in a row of A makes NaN of the
 /// whole row of C, and so may a number above 2^127 in A or B.
 /// Cost: 2 rows terms columns FLOP, three times that on tensor cores. `processors`: of the device.
 template <bool Transposed>
-void tensor_product(cudaStream_t stream, std::size_t processors, float const* a, std::size_t rows, std::size_t terms,
+void tensor_product(cudaStream_t stream, std::size_t processors, plain_rows const& a, std::size_t rows, std::size_t terms,
                     gathered<Transposed> const& b, std::size_t columns, float* c, std::size_t c_stride,
                     bool overwrite) {
   if (rows == 0 || columns == 0) return;
