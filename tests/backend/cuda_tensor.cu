@@ -40,7 +40,7 @@ std::vector<float> run(problem<Transposed> const& p, bool overwrite, std::size_t
           gpu::tensor_product(nullptr, gpu::processors_of_device(), {a, p.terms}, rows, p.terms, b, p.columns, c, p.c_stride,
                               overwrite);
         } else {
-          gpu::launch_tensor_product<Tile>(nullptr, a, rows, p.terms, b, p.columns, c, p.c_stride, overwrite);
+          gpu::launch_tensor_product<Tile>(nullptr, {a, p.terms}, rows, p.terms, b, p.columns, c, p.c_stride, overwrite);
         }
       },
       first, count);
@@ -281,7 +281,7 @@ TEST_CASE("times") {
     report("Tf32x3, one term less", tensor(b, n - 1));
     report("Tf32x3, transposed", tensor(t, n));
     report("Tf32x3, middle tile", milliseconds([&] {
-             gpu::launch_tensor_product<gpu::middle_tensor_tile>(nullptr, a.get(), n, n, b, n, c.get(), n, true);
+             gpu::launch_tensor_product<gpu::middle_tensor_tile>(nullptr, {a.get(), n}, n, n, b, n, c.get(), n, true);
            }));
     report("fp32", milliseconds([&] { gpu::product(nullptr, count, {a.get(), n}, n, n, b, n, c.get(), n, true); }));
     report("fp32, transposed",

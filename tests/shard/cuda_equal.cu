@@ -4,7 +4,7 @@
 #include <atomic>
 #include <doctest/doctest.h>
 
-#include <hull/backend/cuda/machine.cuh>
+#include <hull/backend/cuda/backend.cuh>
 
 #include "ranks.hpp"
 

@@ -70,9 +70,9 @@ void add(hull::memory_request const& ask, std::vector<hull::cli::plan_column>& c
 template <std::size_t... P>
 void add_all(hull::memory_request const& ask, std::vector<hull::cli::plan_column>& columns) {
   (add<hull::Replicated, P>(ask, columns), ...);
-)" + (cuda ? "" : R"(  (add<hull::FullySharded, P>(ask, columns), ...);
+  (add<hull::FullySharded, P>(ask, columns), ...);
   (add<hull::TensorParallel, P>(ask, columns), ...);
-)") + R"(}
+}
 }  // namespace
 
 extern "C" [[gnu::visibility("default")]] void hull_plan(std::size_t row_bytes, std::size_t threads,
@@ -91,8 +91,6 @@ extern "C" [[gnu::visibility("default")]] void hull_plan(std::size_t row_bytes, 
 /// Prints bytes per rank for every policy and 1, 2, 4, 8, 16 ranks, and buffer by buffer for the one that is asked for.
 inline int plan(options const& o) {
   auto const model = io::load_onnx(o.model);
-  expect(o.device == "cpu" || o.shard == "replicated",
-         "--device cuda: found --shard " + o.shard + ", expected replicated");
   compiled_library const library(io::emit_header(model), plan_driver_text(o), o, true, deadline());
   std::vector<plan_column> columns;
   bool const on_host = o.device == "cpu";  // a GPU is one machine, whatever its host has

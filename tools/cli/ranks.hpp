@@ -57,7 +57,6 @@ class rank_group final {
     expect(o.device == "cpu" || nccl || (o.comm == "solo" && !several),
            "--device cuda works with one rank (--comm solo), or with --comm nccl");
     expect(!nccl || o.device == "cuda", "--comm nccl needs --device cuda");
-    expect(!nccl || o.shard == "replicated", "--comm nccl: found --shard " + o.shard + ", expected replicated");
     expect(!several || o.comm != "solo",
            "--ranks " + std::to_string(o.ranks) + " needs --comm loopback, --comm mpi or --comm nccl");
     if (nccl) {

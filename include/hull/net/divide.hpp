@@ -75,18 +75,15 @@ consteval auto find_pairs() {
   return roles;
 }
 
-/// The operator as one of P ranks has it.
+/// The operator as one of P ranks has it. (A specialisation that deduces the name of a layer would be found by the
+/// host's compiler, but not by nvcc's: then kernels have other shapes than who launches them.)
 template <class Op, role Role, std::size_t P>
 struct divided_op {
   using type = Op;
 };
-template <fixed_string Layer, std::size_t Out, std::size_t P>
-struct divided_op<linear_t<Layer, Out>, role::first, P> {
-  using type = linear_t<Layer, (Out + P - 1) / P>;
-};
-template <fixed_string Layer, std::size_t Out, class... Options, std::size_t P>
-struct divided_op<conv_t<Layer, Out, Options...>, role::first, P> {
-  using type = conv_t<Layer, (Out + P - 1) / P, Options...>;
+template <class Op, std::size_t P>
+struct divided_op<Op, role::first, P> {
+  using type = typename Op::template part<P>;
 };
 
 template <class Node, role Role, std::size_t P>

@@ -13,6 +13,9 @@ struct conv_t final {
   static constexpr std::string_view name = "Conv";
   static constexpr std::string_view layer = Layer.view();
   using kind = conv_head;
+  /// With 1/P of the filters, rounded up (net/divide.hpp).
+  template <std::size_t P>
+  using part = conv_t<Layer, (Out + P - 1) / P, Options...>;
   static constexpr window filter = make_window<Options...>();
 
   template <extents In>

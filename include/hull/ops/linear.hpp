@@ -12,6 +12,9 @@ struct linear_t final {
   static constexpr std::string_view name = "Linear";
   static constexpr std::string_view layer = Layer.view();
   using kind = linear_head;
+  /// With 1/P of the outputs, rounded up (net/divide.hpp).
+  template <std::size_t P>
+  using part = linear_t<Layer, (Out + P - 1) / P>;
 
   template <extents In>
   static consteval extents output() {

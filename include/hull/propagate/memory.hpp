@@ -34,9 +34,11 @@ template <class M = void>
 
 /// What memory depends on beside the network and the machine.
 struct memory_request final {
+  static constexpr std::size_t unset = ~std::size_t{0};
+
   hidden_bounds method = hidden_bounds::crown;
   std::size_t boxes = 1;
-  std::size_t row_bytes = default_row_bytes();  // most for rows, all ranks together
+  std::size_t row_bytes = unset;                // most for rows, all ranks together; memory_plan sets the default
   bool intersect = true;                        // propagation::intersect_hidden
   std::size_t ranks = 1;                        // that divide the rows, or their columns
   std::size_t threads = 1;                      // of each rank

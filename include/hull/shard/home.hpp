@@ -95,7 +95,7 @@ class home final {
   [[nodiscard]] rank_memory weights_bytes() const {
     rank_memory self;
     if constexpr (requires { typename On::template weights<Net>::sharded; }) {
-      auto const bytes = sharded_bytes<Net>(ranks_->size());
+      auto const bytes = held_bytes<Net, machine_type>(ranks_->size());
       self.parameters = bytes.at_rest();
       self.buffers = bytes.buffers;
     } else {

@@ -57,9 +57,10 @@ template <Network Net, hidden_bounds Method, class On, std::size_t Ranks = 1>
   constexpr std::size_t last = stage_count<net> - 1;
   ask.method = Method;
   ask.ranks = Ranks;
+  if (ask.row_bytes == memory_request::unset) ask.row_bytes = default_row_bytes<machine>();
   planned_memory<stage_count<net>> plan;
   if constexpr (requires { typename On::template weights<net>::sharded; }) {
-    auto const bytes = sharded_bytes<net>(Ranks);
+    auto const bytes = held_bytes<net, machine>(Ranks);
     plan.add({"parameters, this rank's part", bytes.at_rest(), 0, last, false});
     plan.add({"parameters, two blocks of all ranks", bytes.buffers, 0, last, false});
   } else {

@@ -197,9 +197,9 @@ class Nccl final {
     cudaEvent_t event = nullptr;
     check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "event");
     parts_read_.reset(event);
-    for (auto* const block : {&staged_, &parts_}) {
+    for (auto const& [block, bytes] : {std::pair(&staged_, staging_bytes), std::pair(&parts_, sum_bytes_)}) {
       void* memory = nullptr;
-      check(cudaMalloc(&memory, staging_bytes), "device memory for messages");
+      check(cudaMalloc(&memory, bytes), "device memory for messages");
       block->reset(static_cast<std::byte*>(memory));
     }
     void* memory = nullptr;
@@ -242,7 +242,7 @@ class Nccl final {
     use_device();
     check(cudaStreamWaitEvent(stream, parts_read_.get()), "sum");  // of an earlier sum, on whatever stream
     auto* const parts = reinterpret_cast<T*>(parts_.get());
-    std::size_t const most = staging_bytes / sizeof(T) / size_ * size_;
+    std::size_t const most = sum_bytes_ / sizeof(T) / size_ * size_;
     for (std::size_t done = 0; done < count; done += most) {
       std::size_t const now = std::min(most, count - done);
       T* const at = values + done;
@@ -347,6 +347,7 @@ class Nccl final {
   std::shared_ptr<AnyCommunicator> launcher_;
   std::size_t rank_, size_;
   place where_;
+  std::size_t sum_bytes_ = where_ == front ? std::size_t{16} << 20 : staging_bytes;  // of values added up at a time
   int device_ = 0;
   int started_with_ = std::uncaught_exceptions();
   std::string broken_;  // why it cannot be used any more

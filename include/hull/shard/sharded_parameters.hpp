@@ -107,6 +107,13 @@ template <Network Net, std::size_t Bytes = block_bytes>
   return sum;
 }
 
+/// The same where bounds are computed: some machines M have their own parts, in blocks of another size.
+template <Network Net, class M>
+[[nodiscard]] constexpr parameter_bytes held_bytes(std::size_t ranks) {
+  if constexpr (requires { M::held(ranks); }) return M::held(ranks);
+  return sharded_bytes<Net>(ranks);
+}
+
 template <Network Net, Communicator C>
 class sharded_parameters final {
  public:

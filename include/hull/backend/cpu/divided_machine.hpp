@@ -160,9 +160,10 @@ class divided_machine final : public machine<Net, R, Member> {
   template <class S>
   void mark_gaining(network_state<Net> const& state, row_block const& rows) const {
     base::template mark_gaining<S>(state, rows);
-    if constexpr (!is<S>(role::first)) return;
-    for (std::size_t r = 0; r < rows.count; ++r) rows.value[r] = rows.sign[r] == 0 ? 0 : rows.value[r];
-    this->member_.sum(rows.value, rows.count);
+    if constexpr (is<S>(role::first)) {
+      for (std::size_t r = 0; r < rows.count; ++r) rows.value[r] = rows.sign[r] == 0 ? 0 : rows.value[r];
+      this->member_.sum(rows.value, rows.count);
+    }
   }
 
   /// A row with sign 0 belongs to another rank's neuron: here it begins as zero.

@@ -47,11 +47,11 @@ struct conv_weights final {
 inline constexpr unsigned forward_parts = 8;  // of the source channels, each a warp's
 
 /// A block takes 32 elements of the head in one box or several; a warp of it some source channels. Sums in double, in an
-/// order that never changes.
+/// order that never changes. With `kept` they go there, without the bias.
 template <class R>
 __global__ void __launch_bounds__(warp* forward_parts)
     conv_forward_kernel(conv_plan plan, float const* __restrict__ weight, float const* __restrict__ bias, bool rounded,
-                        stage_state x, stage_state y, std::size_t count, std::size_t terms) {
+                        stage_state x, stage_state y, std::size_t count, std::size_t terms, affine_sums* kept) {
   __shared__ affine_sums parts[forward_parts][warp];
   unsigned const lane = threadIdx.x, part = threadIdx.y;
   std::size_t const at = std::size_t{blockIdx.x} * warp + lane;
@@ -91,18 +91,23 @@ __global__ void __launch_bounds__(warp* forward_parts)
     affine_sums const& more = parts[other][lane];
     sums = {sums.centre + more.centre, sums.magnitude + more.magnitude, sums.radius + more.radius};
   }
+  if (kept != nullptr) {
+    kept[at] = sums;
+    return;
+  }
   double const constant = bias[at % y.size / static_cast<std::size_t>(positions)];
   store_interval<R>(y, at, {sums.centre + constant, sums.magnitude + fabs(constant), sums.radius}, terms, rounded);
 }
 
-/// Intervals of the head for every box. `terms`: of one element, the bias included.
+/// Intervals of the head for every box. `terms`: of one element, the bias included. `kept`: only the sums of elements,
+/// without the bias, [batch, size].
 template <class R>
 void conv_forward(cudaStream_t stream, conv_weights const& w, stage_state const& x, stage_state const& y,
-                  std::size_t batch, std::size_t terms) {
+                  std::size_t batch, std::size_t terms, affine_sums* kept = nullptr) {
   std::size_t const count = batch * y.size;
   if (count == 0) return;
   conv_forward_kernel<R><<<blocks_for(count, warp), dim3(warp, forward_parts), 0, stream>>>(
-      make_conv_plan(w.in, w.out, w.filter, false), w.weight, w.bias, w.rounded, x, y, count, terms);
+      make_conv_plan(w.in, w.out, w.filter, false), w.weight, w.bias, w.rounded, x, y, count, terms, kept);
   check_launch("conv_forward");
 }
 

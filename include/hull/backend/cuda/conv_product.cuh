@@ -123,8 +123,7 @@ template <class T>
 template <class T, auto* Kernel, class... Arguments>
 void launch_tile(cudaStream_t stream, dim3 grid, Arguments const&... arguments) {
   if constexpr (T::halfs) {
-    static bool const allowed = allow_shared(Kernel, T::dynamic_bytes);
-    static_cast<void>(allowed);
+    allow_shared(Kernel, T::dynamic_bytes);
   }
   Kernel<<<grid, T::threads, T::dynamic_bytes, stream>>>(arguments...);
 }

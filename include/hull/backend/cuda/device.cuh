@@ -15,6 +15,7 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include <hull/core/error.hpp>
 #include <hull/propagate/state.hpp>
@@ -59,13 +60,19 @@ inline constexpr unsigned warp = 32;
   return static_cast<std::size_t>(count);
 }
 
-/// Lets a kernel take this much dynamic shared memory; once for each kernel. Throws hull::error where the device has
-/// less.
+/// Lets a kernel take this much dynamic shared memory on the current device; to be called before each launch. Throws
+/// hull::error where the device has less. What was allowed is kept by address, not in a variable beside the launch: a
+/// template's kernel exists once in each translation unit, such a variable once in the program.
 template <class Kernel>
-bool allow_shared(Kernel* kernel, std::size_t bytes) {
+void allow_shared(Kernel* kernel, std::size_t bytes) {
+  thread_local std::vector<std::pair<void const*, int>> allowed;
+  int number = 0;
+  check(cudaGetDevice(&number), "current device");
+  std::pair<void const*, int> const here(reinterpret_cast<void const*>(kernel), number);
+  if (std::find(allowed.begin(), allowed.end(), here) != allowed.end()) return;
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
         "shared memory of a block");
-  return true;
+  allowed.push_back(here);
 }
 
 /// Frees memory of the device.

@@ -23,11 +23,11 @@ struct linear_weights final {
 };
 
 /// One warp for each element of each box: sums in double, one pass over W, `Wide` floats at a time for each lane. Every
-/// `width` columns are a sum of their own, whether they come in one block or in several: before the last block, sums
-/// wait in `sums` [batch, out].
+/// `width` columns are a sum of their own, whether they come in one block or in several: before the last block, or with
+/// `keeps`, sums stay in `sums` [batch, out], without the bias.
 template <class R, unsigned Wide>
 __global__ void linear_forward_kernel(linear_weights w, column_block block, std::size_t width, stage_state x,
-                                      stage_state y, std::size_t batch, double share, affine_sums* sums) {
+                                      stage_state y, std::size_t batch, double share, affine_sums* sums, bool keeps) {
   std::size_t const number = (std::size_t{blockIdx.x} * blockDim.x + threadIdx.x) / warp;
   if (number >= batch * w.out) return;
   std::size_t const o = number % w.out, b = number / w.out;
@@ -63,7 +63,7 @@ __global__ void linear_forward_kernel(linear_weights w, column_block block, std:
     all.radius += warp_sum(radius);
   }
   if (threadIdx.x % warp != 0) return;
-  if (block.last < w.in) {
+  if (keeps || block.last < w.in) {
     sums[number] = all;
     return;
   }
@@ -74,16 +74,33 @@ __global__ void linear_forward_kernel(linear_weights w, column_block block, std:
 /// The blocks of a matrix come one after the other, each a multiple of `width` columns wide, but for the last.
 template <class R>
 void linear_forward(cudaStream_t stream, linear_weights const& w, column_block const& block, std::size_t width,
-                    stage_state const& x, stage_state const& y, std::size_t batch, affine_sums* sums) {
+                    stage_state const& x, stage_state const& y, std::size_t batch, affine_sums* sums, bool keeps) {
   constexpr unsigned threads = 128;
   unsigned const blocks = blocks_for(batch * w.out * warp, threads);
   double const share = gamma_sum(w.in + 1);
   if (w.in % 4 == 0) {  // then every row of every block begins on 16 bytes
-    linear_forward_kernel<R, 4><<<blocks, threads, 0, stream>>>(w, block, width, x, y, batch, share, sums);
+    linear_forward_kernel<R, 4><<<blocks, threads, 0, stream>>>(w, block, width, x, y, batch, share, sums, keeps);
   } else {
-    linear_forward_kernel<R, 1><<<blocks, threads, 0, stream>>>(w, block, width, x, y, batch, share, sums);
+    linear_forward_kernel<R, 1><<<blocks, threads, 0, stream>>>(w, block, width, x, y, batch, share, sums, keeps);
   }
   check_launch("linear_forward");
+}
+
+/// Constants of an affine head: bias[i / each] at element i; null: none.
+struct head_bias final {
+  float const* bias = nullptr;
+  std::size_t each = 1;
+};
+
+/// Intervals of a head from the sums of its elements: the last step of a forward step that kept them.
+template <class R>
+__global__ void store_sums_kernel(stage_state y, std::size_t count, affine_sums const* sums, head_bias constants,
+                                  double share, bool rounded) {
+  std::size_t const i = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (i >= count) return;
+  double const constant = constants.bias[i % y.size / constants.each];
+  affine_sums const one = sums[i];
+  store_interval<R>(y, i, {one.centre + constant, one.magnitude + std::fabs(constant), one.radius}, share, rounded);
 }
 
 /// Operands of a head as a kernel takes them.

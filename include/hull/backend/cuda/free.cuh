@@ -7,6 +7,7 @@
 #include <cstddef>
 
 #include <hull/backend/cuda/device.cuh>
+#include <hull/backend/cuda/forward.cuh>
 #include <hull/backend/cuda/reduce.cuh>
 #include <hull/backend/cuda/relax.cuh>
 #include <hull/backend/cuda/weights.cuh>
@@ -14,12 +15,6 @@
 #include <hull/backend/free_rows.hpp>
 
 namespace hull::cuda {
-
-/// Constant of an affine head at element i: bias[i / each]; null: none.
-struct head_bias final {
-  float const* bias = nullptr;
-  std::size_t each = 1;
-};
 
 /// Lines of every live column; those of a free column stay at its own number until they are moved together.
 template <class S, class R>
@@ -100,10 +95,12 @@ __device__ void for_splits(free_rows const& p, free_columns const& f, std::size_
   }
 }
 
-/// From the output (`a`, kept) to the head (`moved`), both [r, live], with the rows' own lines.
+/// From the output (`a`, kept) to the head (`moved`), both [r, live], with the rows' own lines. `counts`: adds their
+/// constants.
 template <bool Outward>
 __global__ void __launch_bounds__(row_threads)
-    relax_free_rows_kernel(row_block rows, stage_state s, free_columns f, free_rows p, float* a, float* moved) {
+    relax_free_rows_kernel(row_block rows, stage_state s, free_columns f, free_rows p, float* a, float* moved,
+                           bool counts) {
   std::size_t const r = blockIdx.x, live = s.live_count;
   float* const row = a + r * live;
   float* const out = moved + r * live;
@@ -148,7 +145,7 @@ __global__ void __launch_bounds__(row_threads)
     }
   });
   block_sums<row_threads>(sums);
-  if (threadIdx.x != 0) return;
+  if (threadIdx.x != 0 || !counts) return;
   double const value = rows.value[r] + sums[0];
   rows.value[r] = value;
   if constexpr (Outward) {

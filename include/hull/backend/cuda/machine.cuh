@@ -15,6 +15,7 @@ namespace hull::cuda {
 /// `P`: precision of the products of wide dense stages, and of convolutions: Fp32, Tf32x3 or Fp16x3 (precision.cuh).
 template <Network Net, class R, class Member = lone_member<Net>, class P = Fp32>
 class machine : public steps<Net, R, Member, P> {
+ protected:
   using base = steps<Net, R, Member, P>;
   using base::block;
   using base::device_;
@@ -39,12 +40,10 @@ class machine : public steps<Net, R, Member, P> {
   template <class S>
   void collect_free(network_state<Net> const& state, free_columns& f, std::size_t offset) const {
     this->settle();
-    head_bias bias;
-    if constexpr (HeadOf<typename S::head, linear_head>) bias = {this->template bias<S>(), 1};
-    if constexpr (HeadOf<typename S::head, conv_head>) bias = {this->template bias<S>(), S::shape[1] * S::shape[2]};
     index_t* const count = device_.counter(stage_count<Net>);
     auto const& x = *sources<S>(state)[0];
-    find_free<S, R>(stream(), weights_.view(), state.stage[S::number], f, x, this->template cost<S>(), bias, count);
+    find_free<S, R>(stream(), weights_.view(), state.stage[S::number], f, x, this->template cost<S>(),
+                    this->template constants<S>(), count);
     index_t found = 0;
     device_.read(&found, count, 1);
     f.offset = offset;
@@ -103,7 +102,8 @@ class machine : public steps<Net, R, Member, P> {
   /// relax_rows with parameters: from a[S], which is kept, to `moved`, both [rows, live].
   template <class S>
   void relax_free_rows(network_state<Net> const& state, free_columns const& f, row_block const& rows,
-                       free_rows const& parameters, coefficient_views<Net> const& a, float* moved) const {
+                       free_rows const& parameters, coefficient_views<Net> const& a, float* moved,
+                       bool counts = true) const {
     if (rows.count == 0) return;
     auto const& s = state.stage[S::number];
     if (base::template are_patches<S>(rows)) {
@@ -112,10 +112,10 @@ class machine : public steps<Net, R, Member, P> {
     }
     if constexpr (hull::detail::has_kink<S>()) {
       relax_free_rows_kernel<R::outward><<<static_cast<unsigned>(rows.count), row_threads, 0, stream()>>>(
-          rows, s, f, parameters, a[S::number], moved);
+          rows, s, f, parameters, a[S::number], moved, counts);
       check_launch("relax_free_rows");
     } else {
-      cuda::relax_rows<R, false>(stream(), rows, s, a[S::number], moved, false);
+      cuda::relax_rows<R, false>(stream(), rows, s, a[S::number], moved, false, counts);
     }
   }
 
@@ -194,13 +194,5 @@ class machine : public steps<Net, R, Member, P> {
     return reinterpret_cast<climb_line const*>(rows.tables + climb_table_offset<Net>(rows.start, S::number));
   }
 };
-
-/// This backend, for on<> (shard/on.hpp).
-template <class P>
-struct backend_with final {
-  template <Network Net, class R, class Member>
-  using machine = cuda::machine<Net, R, Member, P>;
-};
-using backend = backend_with<Fp32>;
 
 }  // namespace hull::cuda

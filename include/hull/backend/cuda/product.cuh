@@ -162,8 +162,7 @@ template <bool Transposed>
 void large_product(cudaStream_t stream, plain_rows const& a, std::size_t rows, std::size_t terms,
                    gathered<Transposed> const& b, std::size_t columns, float* c, std::size_t c_stride, bool overwrite) {
   using T = large_tile;
-  static bool const allowed = allow_shared(large_product_kernel<Transposed>, T::most_bytes);
-  static_cast<void>(allowed);
+  allow_shared(large_product_kernel<Transposed>, T::most_bytes);
   dim3 const grid(blocks_for(columns, T::extent), blocks_for(rows, T::extent));
   large_product_kernel<Transposed>
       <<<grid, T::threads, T::bytes(terms), stream>>>(a, static_cast<unsigned>(rows), static_cast<unsigned>(terms), b,

@@ -37,12 +37,13 @@ class stopwatch_events final {
     }
   }
 
+  /// Whether the next call of time() adds up what is there, and waits for it.
+  [[nodiscard]] bool full() const { return used_ == most; }
+
   template <class Work>
   void time(cudaStream_t stream, Work&& work) {
-    if (used_ == pairs_.size()) {
-      if (used_ == most) static_cast<void>(seconds());
-      if (used_ == pairs_.size()) pairs_.emplace_back(make(), make());
-    }
+    if (full()) static_cast<void>(seconds());
+    if (used_ == pairs_.size()) pairs_.emplace_back(make(), make());
     auto const [begin, end] = pairs_[used_++];
     check(cudaEventRecord(begin, stream), "event");
     work();
@@ -73,7 +74,7 @@ class stopwatch_events final {
   double sum_ = 0;
 };
 
-/// One thread of one rank uses it. `Where` is borrowed.
+/// One thread of one rank uses it. The communicator is borrowed.
 template <Communicator C>
 class device_ranks final {
  public:
@@ -160,6 +161,7 @@ class device_ranks final {
   void note(std::size_t bytes, cudaStream_t stream, Work&& work) {
     ++cost_.calls;
     cost_.bytes += bytes;
+    if (events_.full()) finish(stream);
     events_.time(stream, work);
   }
   static void copy(void* to, void const* from, std::size_t bytes, cudaMemcpyKind way, cudaStream_t stream) {

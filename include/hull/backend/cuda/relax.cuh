@@ -253,11 +253,11 @@ __device__ inline double add_constants(row_block const& rows, std::size_t r, sta
 }
 
 /// Takes rows from the output of a stage to its head, `Rows` of them in a block: as cpu::relax_rows. From `a` to
-/// `moved`, which may be the same. With several rows in a block all are of the first box: its lines are read once for
+/// `moved`, which may be the same. `counts`: adds the stage's constants. With several rows in a block all are of the first box: its lines are read once for
 /// all.
 template <bool Outward, bool Finish, unsigned Threads, unsigned Rows>
 __global__ void __launch_bounds__(Threads)
-    relax_rows_kernel(row_block rows, stage_state s, float const* a, float* moved, double share) {
+    relax_rows_kernel(row_block rows, stage_state s, float const* a, float* moved, double share, bool counts) {
   std::size_t const first = std::size_t{blockIdx.x} * Rows, base = Rows > 1 ? 0 : rows.box[first] * s.live_count;
   unsigned const live = static_cast<unsigned>(s.live_count);
   unsigned const count = Rows > 1 ? static_cast<unsigned>(min(std::size_t{Rows}, rows.count - first)) : 1;
@@ -288,7 +288,7 @@ __global__ void __launch_bounds__(Threads)
     }
   }
   block_sums<Threads>(sums);
-  if (threadIdx.x >= count) return;
+  if (threadIdx.x >= count || !counts) return;
   std::size_t const r = first + threadIdx.x;
   double const* const own = sums_of<4 * Rows>() + 4 * threadIdx.x;
   double const slack = add_constants<Outward>(rows, r, s, share, own[0], own[1], own[2]);
@@ -298,15 +298,15 @@ __global__ void __launch_bounds__(Threads)
   if (far) rows.far_bound[r] = Outward ? up::add(rows.far_value[r], distance) : rows.far_value[r] + distance;
 }
 
-/// `several`: rows may be of different boxes.
+/// `several`: rows may be of different boxes. `counts`: adds the stage's constants, as it must at the end.
 template <class R, bool Finish>
 void relax_rows(cudaStream_t stream, row_block const& rows, stage_state const& s, float const* a, float* moved,
-                bool several) {
+                bool several, bool counts = true) {
   if (rows.count == 0) return;
   double const share = 1 + gamma_sum(s.live_count);
   auto const launch = [&]<unsigned Threads, unsigned Rows> {
     relax_rows_kernel<R::outward, Finish, Threads, Rows>
-        <<<blocks_for(rows.count, Rows), Threads, 0, stream>>>(rows, s, a, moved, share);
+        <<<blocks_for(rows.count, Rows), Threads, 0, stream>>>(rows, s, a, moved, share, counts);
   };
   // the sums of a row depend on the number of threads, so that must not depend on the number of rows
   if (s.size <= 8192) {

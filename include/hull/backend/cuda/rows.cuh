@@ -108,7 +108,8 @@ __global__ void opposite_kernel(weights_view<typename S::net> weights, stage_sta
 template <class S>
 __global__ void mark_gaining_kernel(weights_view<typename S::net> weights, stage_state s, row_block rows) {
   std::size_t const r = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x;
-  if (r < rows.count) rows.value[r] = gains_from_bounds<S>(weights, s, rows.box[r], rows.index[r]) ? 1 : 0;
+  if (r >= rows.count) return;
+  rows.value[r] = rows.sign[r] != 0 && gains_from_bounds<S>(weights, s, rows.box[r], rows.index[r]) ? 1 : 0;
 }
 
 /// The same for a Linear head, one block for each row, with the coefficients of the operand: sign times rows of W. The
@@ -184,7 +185,7 @@ __device__ inline void meet_interval(stage_state const& s, std::size_t at, float
 /// Gives both bounds of each row to the intervals.
 static __global__ void refine_nearer_kernel(stage_state s, row_block rows) {
   std::size_t const r = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x;
-  if (r >= rows.count) return;
+  if (r >= rows.count || rows.sign[r] == 0) return;
   bool const upright = rows.sign[r] > 0;
   float const lower = down::from_double(upright ? rows.bound[r] : -rows.far_bound[r]);
   float const upper = up::from_double(upright ? rows.far_bound[r] : -rows.bound[r]);
@@ -194,7 +195,7 @@ static __global__ void refine_nearer_kernel(stage_state s, row_block rows) {
 /// The same for rows in pairs, lower and upper.
 static __global__ void refine_kernel(stage_state s, row_block rows, bool replace) {
   std::size_t const r = 2 * (std::size_t{blockIdx.x} * blockDim.x + threadIdx.x);
-  if (r + 1 >= rows.count) return;
+  if (r + 1 >= rows.count || rows.sign[r] == 0) return;
   meet_interval(s, rows.box[r] * s.size + rows.index[r], down::from_double(rows.bound[r]),
                 up::from_double(-rows.bound[r + 1]), replace);
 }

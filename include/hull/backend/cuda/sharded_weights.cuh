@@ -146,7 +146,10 @@ class sharded_weights final {
     std::size_t const here = side_[0].block == b ? 0 : 1;
     buffer& now = side_[here];
     if (now.block != b) collect(now, b);
-    if (ahead) stalls_.time(at_->stream(), [&] { now.ready.awaited_by(at_->stream()); });
+    if constexpr (ahead) {
+      if (stalls_.full()) at_->finish();
+      stalls_.time(at_->stream(), [&] { now.ready.awaited_by(at_->stream()); });
+    }
     try {
       f(static_cast<float const*>(now.floats));
     } catch (std::exception const& e) {  // the others wait for the next block

@@ -93,23 +93,7 @@ class steps : public host<Member>, public step_memory<Net, P> {
   void forward(network_state<Net>& state, [[maybe_unused]] float* scratch) const {
     auto& y = state.stage[S::number];
     auto const x = sources<S>(state);
-    if constexpr (HeadOf<typename S::head, linear_head>) {
-      if constexpr (blocks_of<S>() > 1) {
-        block_ends_kernel<<<blocks_for(blocks_of<S>(), block), block, 0, stream()>>>(
-            x[0]->live, device_.counter(S::template input<0>), width_of<S>(), blocks_of<S>(),
-            device_.counter(block_ends[S::number]));
-        check_launch("block_ends");
-      }
-      weights_.template any_blocks<S::info.head>(way::forward, [&](column_block const& w) {
-        linear_forward<R>(stream(), dense<S>(), w, width_of<S>(), *x[0], y, state.batch,
-                          reinterpret_cast<affine_sums*>(scratch));
-      });
-    }
-    if constexpr (HeadOf<typename S::head, conv_head>) {
-      with_filters<S>(way::forward, [&](conv_weights const& w) {
-        conv_forward<R>(stream(), w, *x[0], y, state.batch, affine_terms<S>());
-      });
-    }
+    affine_forward<S>(state, reinterpret_cast<affine_sums*>(scratch), false);
     if constexpr (HeadOf<typename S::head, sparse_head>) sparse_forward<S, R>(stream(), x, y, state.batch);
     if constexpr (HeadOf<typename S::head, max_head>) max_forward<S>(stream(), *x[0], y, state.batch);
   }
@@ -332,6 +316,30 @@ class steps : public host<Member>, public step_memory<Net, P> {
     return counts_[stage_count<Net>];
   }
 
+  /// The forward step of a Linear or Conv head. `sums`: forward_floats; `keeps`: the sums of all elements stay there,
+  /// without constants, and the head is not written.
+  template <class S>
+  void affine_forward(network_state<Net>& state, affine_sums* sums, bool keeps) const {
+    auto& y = state.stage[S::number];
+    auto const x = sources<S>(state);
+    if constexpr (HeadOf<typename S::head, linear_head>) {
+      if constexpr (blocks_of<S>() > 1) {
+        block_ends_kernel<<<blocks_for(blocks_of<S>(), block), block, 0, stream()>>>(
+            x[0]->live, device_.counter(S::template input<0>), width_of<S>(), blocks_of<S>(),
+            device_.counter(block_ends[S::number]));
+        check_launch("block_ends");
+      }
+      weights_.template any_blocks<S::info.head>(way::forward, [&](column_block const& w) {
+        linear_forward<R>(stream(), dense<S>(), w, width_of<S>(), *x[0], y, state.batch, sums, keeps);
+      });
+    }
+    if constexpr (HeadOf<typename S::head, conv_head>) {
+      with_filters<S>(way::forward, [&](conv_weights const& w) {
+        conv_forward<R>(stream(), w, *x[0], y, state.batch, affine_terms<S>(), keeps ? sums : nullptr);
+      });
+    }
+  }
+
   template <class S>
   std::size_t list(network_state<Net>& state, bool all, bool generous) const {
     candidates_kernel<S><<<1, list_threads, 0, stream()>>>(weights_.view(), state.stage[S::number], state.batch, all,
@@ -393,6 +401,12 @@ class steps : public host<Member>, public step_memory<Net, P> {
   template <class S>
   [[nodiscard]] float const* bias() const {
     return weights_.view().template tensor<S::info.head, 1>();
+  }
+  template <class S>
+  [[nodiscard]] head_bias constants() const {
+    if constexpr (HeadOf<typename S::head, linear_head>) return {bias<S>(), 1};
+    if constexpr (HeadOf<typename S::head, conv_head>) return {bias<S>(), S::shape[1] * S::shape[2]};
+    return {};
   }
   template <class S>
   [[nodiscard]] linear_weights dense() const {

@@ -351,8 +351,7 @@ template <class T, bool Transposed>
 void launch_tensor_product(cudaStream_t stream, plain_rows const& a, std::size_t rows, std::size_t terms,
                            gathered<Transposed> const& b, std::size_t columns, float* c, std::size_t c_stride,
                            bool overwrite) {
-  static bool const allowed = allow_shared(tensor_product_kernel<T, Transposed>, T::bytes);
-  static_cast<void>(allowed);
+  allow_shared(tensor_product_kernel<T, Transposed>, T::bytes);
   dim3 const grid(blocks_for(columns, T::columns), blocks_for(rows, T::rows));
   tensor_product_kernel<T, Transposed>
       <<<grid, T::threads, T::bytes, stream>>>(a, static_cast<unsigned>(rows), static_cast<unsigned>(terms), b,

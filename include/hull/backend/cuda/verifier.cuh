@@ -6,7 +6,7 @@
 #include <string>
 
 #include <hull/backend/cpu/divided_machine.hpp>
-#include <hull/backend/cuda/machine.cuh>
+#include <hull/backend/cuda/backend.cuh>
 #include <hull/search/verifier.hpp>
 #include <hull/shard/home.hpp>
 
@@ -17,7 +17,7 @@ namespace hull::cuda {
 template <class P = Fp32>
 struct with_host final {
   template <Network Net, class R, class Member>
-  using machine = cuda::machine<Net, R, Member, P>;
+  using machine = typename backend_with<P>::template machine<Net, R, Member>;
   template <Network Net, class R, class Member>
   using host_machine = cpu::backend::machine<Net, R, Member>;
 

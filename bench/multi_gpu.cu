@@ -1,0 +1,704 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a policy costs on ranks with a GPU each: time, bytes, memory, and whether bounds are those of one rank.
+// bench/multi_gpu.sh builds and calls it; one program for each network, policy and precision.
+//
+//   nvcc FLAGS -I include -DHULL_BENCH_WORK=random_4x4096 -DHULL_BENCH_POLICY=FullySharded bench/multi_gpu.cu -lnccl
+//   a.out --ranks 4 --method crown,alpha-crown        starts itself four times
+//   torchrun --nproc-per-node 4 --no-python a.out     the same from outside
+//
+// nvcc's FLAGS: those of bench/cuda.cu, and -Xcompiler -fopenmp: weights are made by all cores.
+//
+//   HULL_BENCH_WORK       network of namespace `works`
+//   HULL_BENCH_POLICY     Replicated (default), FullySharded or TensorParallel
+//   HULL_BENCH_RANKS      of TensorParallel: how many. Of the others 0, any number, or 1: alone, without NCCL
+//   HULL_BENCH_PRECISION  Fp32 (default), Tf32x3 or Fp16x3
+//   HULL_BENCH_ROUNDING   Outward (default) or Nearest
+//
+// Rank 0 prints one line of JSON for each method. Milliseconds are wall clock of run() and the bounds of all margins,
+// from a barrier to the end of the slowest rank. Costs of collectives are of one run, on host memory (during which the
+// rank waits) and on device memory, of which `exposed` is what computations waited for. All numbers are the largest of
+// any rank; bytes_context has all that the driver takes before anything else, bytes_machine what was taken since the
+// machine was made: parameters, arena, kernels.
+//
+//   --method crown|alpha-crown   a list is taken one by one
+//   --steps N                    20, of alpha-crown
+//   --repeat N, --warmup N       5, 2; fewer once --seconds S (20) have passed, and no run may take longer
+//   --bandwidth yes              instead of bounds: how fast collectives are
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <chrono>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <cuda_runtime.h>
+#include <exception>
+#include <map>
+#include <memory>
+#include <spawn.h>
+#include <string>
+#include <string_view>
+#include <sys/wait.h>
+#include <type_traits>
+#include <unistd.h>
+#include <utility>
+#include <vector>
+
+#include <hull/backend/cpu/parallel.hpp>
+#include <hull/backend/cuda/backend.cuh>
+#include <hull/net/network.hpp>
+#include <hull/propagate/propagation.hpp>
+#include <hull/shard/metered.hpp>
+#include <hull/shard/nccl.cuh>
+#include <hull/shard/on.hpp>
+#include <hull/shard/rendezvous.hpp>
+
+#ifndef HULL_BENCH_WORK
+#error "name a network: -DHULL_BENCH_WORK=random_4x4096, or another of namespace works"
+#endif
+#ifndef HULL_BENCH_POLICY
+#define HULL_BENCH_POLICY Replicated
+#endif
+#ifndef HULL_BENCH_RANKS
+#define HULL_BENCH_RANKS 0
+#endif
+#ifndef HULL_BENCH_PRECISION
+#define HULL_BENCH_PRECISION Fp32
+#endif
+#ifndef HULL_BENCH_ROUNDING
+#define HULL_BENCH_ROUNDING Outward
+#endif
+#define HULL_BENCH_TEXT(x) #x
+#define HULL_BENCH_NAME(x) HULL_BENCH_TEXT(x)
+
+using namespace hull;
+
+namespace works {
+
+/// Weights are normal with variance gain^2 2 / fan-in, biases normal. Inputs move by `radius` of a network.
+struct distribution final {
+  double gain = 1, last_gain = 1, side_gain = 1;  // of a block's first conv, its second, the one beside both
+  double bias = 0, bias_spread = 0;               // of all layers but the last
+};
+
+// NOLINTBEGIN(readability-identifier-naming)
+template <std::size_t W>
+struct wide4 : decltype(Input<784> >> Linear<"l0", W> >> Relu >> Linear<"l1", W> >> Relu >> Linear<"l2", W> >> Relu >>
+                        Linear<"l3", W> >> Relu >> Linear<"l4", 10>) {
+  static constexpr distribution numbers{};
+};
+struct random_4x4096 final : wide4<4096> {
+  static constexpr double radius = 0.001;
+};
+struct random_4x8192 final : wide4<8192> {
+  static constexpr double radius = 0.0005;
+};
+struct random_4x16384 final : wide4<16384> {
+  static constexpr double radius = 0.0003;
+};
+
+// clang-format off
+template <fixed_string First, fixed_string Second, std::size_t C, std::size_t Step, class X>
+constexpr auto two_convs(X x) {
+  return x >> Conv<First, C, kernel<3, 3>, stride<Step, Step>, pad<1, 1, 1, 1>> >> Relu >>
+         Conv<Second, C, kernel<3, 3>, pad<1, 1, 1, 1>>;
+}
+template <fixed_string First, fixed_string Second, std::size_t C, class X>
+constexpr auto block(X x) {
+  return (two_convs<First, Second, C, 1>(x) + x) >> Relu;
+}
+template <fixed_string First, fixed_string Second, fixed_string Side, std::size_t C, class X>
+constexpr auto halving_block(X x) {
+  return (two_convs<First, Second, C, 2>(x) + (x >> Conv<Side, C, kernel<1, 1>, stride<2, 2>>)) >> Relu;
+}
+constexpr auto eight_blocks() {
+  constexpr auto stem = Input<3, 32, 32> >> Conv<"stem", 64, kernel<3, 3>, pad<1, 1, 1, 1>> >> Relu;
+  constexpr auto a = block<"a3", "a4", 64>(block<"a1", "a2", 64>(stem));
+  constexpr auto b = block<"b3", "b4", 128>(halving_block<"b1", "b2", "b0", 128>(a));
+  constexpr auto c = block<"c3", "c4", 128>(halving_block<"c1", "c2", "c0", 128>(b));
+  return block<"d3", "d4", 256>(halving_block<"d1", "d2", "d0", 256>(c));
+}
+// clang-format on
+
+/// The shape of VNN-COMP's CIFAR100_resnet_large, batch normalisation folded: 508,004 neurons, 3.8 million parameters.
+/// Not trained: with these gains and biases CROWN leaves 4.4 % of the neurons unstable, few in the first layers and all
+/// in the last hidden one.
+struct resnet_large final : decltype(eight_blocks() >> Flatten >> Linear<"l0", 100> >> Relu >> Linear<"l1", 100>) {
+  static constexpr distribution numbers{
+      .gain = 0.8, .last_gain = 0.4, .side_gain = 0.7, .bias = -0.1, .bias_spread = 0.3};
+  static constexpr double radius = 1.0 / 255;
+};
+// NOLINTEND(readability-identifier-naming)
+
+}  // namespace works
+
+/// Nccl that notes what its collectives on host memory cost; those on device memory are the machine's to note.
+class noted_nccl final {
+ public:
+  explicit noted_nccl(Nccl& ranks) : ranks_(&ranks), noted_(ranks) {
+    if (&ranks.background() != &ranks) behind_.reset(new noted_nccl(ranks.background()));
+  }
+
+  [[nodiscard]] std::size_t rank() const { return ranks_->rank(); }
+  [[nodiscard]] std::size_t size() const { return ranks_->size(); }
+  void all_gather(std::byte const* part, std::byte* all, std::size_t bytes) { noted_.all_gather(part, all, bytes); }
+  void sum(float* values, std::size_t count) { noted_.sum(values, count); }
+  void sum(double* values, std::size_t count) { noted_.sum(values, count); }
+  [[nodiscard]] unsigned any(unsigned bits) { return noted_.any(bits); }
+  void fail(std::string const& why) { ranks_->fail(why); }
+  [[nodiscard]] std::string lost() const { return ranks_->lost(); }
+  [[nodiscard]] noted_nccl& background() { return behind_ ? *behind_ : *this; }
+
+  void all_gather_device(std::byte const* part, std::byte* all, std::size_t bytes, cudaStream_t stream) {
+    ranks_->all_gather_device(part, all, bytes, stream);
+  }
+  void sum_device(float* values, std::size_t count, cudaStream_t stream) { ranks_->sum_device(values, count, stream); }
+  void sum_device(double* values, std::size_t count, cudaStream_t stream) { ranks_->sum_device(values, count, stream); }
+  void finish(cudaStream_t stream) { ranks_->finish(stream); }
+
+  [[nodiscard]] communication_cost cost() const {
+    communication_cost both = noted_.cost();
+    if (!behind_) return both;
+    both.calls += behind_->cost().calls;
+    both.bytes += behind_->cost().bytes;
+    both.seconds += behind_->cost().seconds;
+    return both;
+  }
+
+ private:
+  Nccl* ranks_;
+  Metered<Nccl> noted_;
+  std::unique_ptr<noted_nccl> behind_;
+};
+static_assert(DeviceCommunicator<noted_nccl, cudaStream_t>);
+
+namespace {
+
+using net = works::HULL_BENCH_WORK;
+using policy = hull::HULL_BENCH_POLICY;
+using precision = hull::cuda::HULL_BENCH_PRECISION;
+using rounding = hull::HULL_BENCH_ROUNDING;
+constexpr std::size_t fixed_ranks = HULL_BENCH_RANKS;
+constexpr bool alone = fixed_ranks == 1;
+
+using clock_type = std::chrono::steady_clock;
+double since(clock_type::time_point start) { return std::chrono::duration<double>(clock_type::now() - start).count(); }
+
+void check(cudaError_t found, char const* what) {
+  if (found != cudaSuccess) throw error(std::string(what) + ": " + cudaGetErrorString(found), fault::device);
+}
+
+/// Bytes that the driver has given out, to whomever.
+std::size_t driver_bytes() {
+  std::size_t free = 0, total = 0;
+  check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
+  return total - free;
+}
+
+// Made-up numbers. Each depends on its place only, so that any number of threads and ranks makes the same.
+
+/// Steele et al. 2014, the finaliser of SplitMix64.
+constexpr std::uint64_t scrambled(std::uint64_t x) {
+  x += 0x9e3779b97f4a7c15;
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
+  return x ^ (x >> 31);
+}
+constexpr std::uint64_t name_of(std::string const& key) {
+  std::uint64_t h = 0;
+  for (char const c : key) h = scrambled(h ^ static_cast<unsigned char>(c));
+  return h;
+}
+
+/// Two normal numbers from one hash (Box and Muller 1958).
+std::pair<float, float> two_normals(std::uint64_t hash) {
+  constexpr float unit = 1.0f / (1 << 24), turn = 6.2831853f;
+  float const size = std::sqrt(-2 * std::log(static_cast<float>((hash >> 40) + 1) * unit));
+  float const angle = turn * static_cast<float>(hash & 0xffffff) * unit;
+  return {size * std::cos(angle), size * std::sin(angle)};
+}
+
+class source final {
+ public:
+  [[nodiscard]] parameter_values operator()(std::string const& key) const {
+    auto const& slots = parameter_slots<net>;
+    for (std::size_t at = 0; at < slots.size(); ++at) {
+      if (key != std::string(slots[at].layer) + "." + std::string(slots[at].name)) continue;
+      if (slots[at].name == "weight") {  // [out, fan-in], before bias [out]
+        auto const fan_in = static_cast<double>(slots[at].count) / static_cast<double>(slots[at + 1].count);
+        fill(key, slots[at].count, 0, gain(slots[at].layer) * std::sqrt(2 / fan_in));
+      } else {
+        bool const last = at + 1 == slots.size();
+        fill(key, slots[at].count, last ? 0 : net::numbers.bias, last ? 0 : net::numbers.bias_spread);
+      }
+      return {values_};
+    }
+    return {};
+  }
+
+ private:
+  static double gain(std::string_view layer) {
+    if (layer[0] == 'l') return 1;
+    bool const second = layer[1] == '2' || layer[1] == '4';
+    return layer[1] == '0' ? net::numbers.side_gain : second ? net::numbers.last_gain : net::numbers.gain;
+  }
+  void fill(std::string const& key, std::size_t count, double mean, double spread) const {
+    values_.assign(count, static_cast<float>(mean));
+    if (spread == 0) return;
+    std::uint64_t const stream = name_of(key);
+    auto const centre = static_cast<float>(mean), unit = static_cast<float>(spread);
+    constexpr std::size_t grain = 1 << 14;
+    cpu::parallel_ranges(count, grain, 20, [&](std::size_t first, std::size_t last) {
+      for (std::size_t i = first; i < last; i += 2) {  // `first` is even
+        auto const [one, other] = two_normals(scrambled(stream + i));
+        values_[i] = centre + unit * one;
+        if (i + 1 < last) values_[i + 1] = centre + unit * other;
+      }
+    });
+  }
+
+  mutable std::vector<float> values_;
+};
+
+std::vector<input_range> made_up_box() {
+  std::vector<input_range> box(graph<net>::input_size);
+  for (std::size_t i = 0; i < box.size(); ++i) {
+    double const centre = std::ldexp(static_cast<double>(scrambled(i) >> 11), -53);
+    box[i] = {centre - net::radius, centre + net::radius};
+  }
+  return box;
+}
+
+using ranks_type = std::conditional_t<alone, Solo, noted_nccl>;
+using here = on<hull::cuda::backend_with<precision>, policy, ranks_type>;
+using part = typename here::template network<net, std::max<std::size_t>(1, fixed_ranks)>;
+using machine_type = typename here::template machine<part, rounding>;
+
+struct options final {
+  std::vector<std::string> methods;
+  std::size_t steps = 20, repeat = 5, warmup = 2;
+  double seconds = 20;
+  bool bandwidth = false;
+};
+
+/// Of one rank; the report has the largest of all ranks. Costs are of one run.
+enum field : std::size_t {
+  host_calls,
+  host_bytes,
+  host_seconds,
+  device_calls,
+  device_bytes,
+  device_seconds,
+  device_exposed,
+  bytes_at_rest,
+  bytes_buffers,
+  bytes_planned,
+  bytes_arena,
+  bytes_context,
+  bytes_nccl,
+  bytes_machine,
+  seconds_start,
+  seconds_load,
+  seconds_set_up,
+  fields
+};
+constexpr std::array<char const*, fields> field_names{
+    "host_calls",     "host_bytes",    "host_seconds",  "device_calls",  "device_bytes",  "device_seconds",
+    "device_exposed", "bytes_at_rest", "bytes_buffers", "bytes_planned", "bytes_arena",   "bytes_context",
+    "bytes_nccl",     "bytes_machine", "seconds_start", "seconds_load",  "seconds_set_up"};
+using account = std::array<double, fields>;
+
+/// What every rank has, in their order.
+template <class T, class Meeting>
+std::vector<T> of_all(Meeting& meeting, T const& mine) {
+  static_assert(std::is_trivially_copyable_v<T>);
+  std::vector<T> all(meeting.size());
+  meeting.all_gather(reinterpret_cast<std::byte const*>(&mine), reinterpret_cast<std::byte*>(all.data()), sizeof mine);
+  return all;
+}
+
+/// Bounds of hidden neurons, put into few numbers.
+struct hidden final {
+  std::uint64_t hash = 0;  // of all their bits
+  std::vector<std::size_t> unstable;
+  std::vector<double> width;  // the mean of a stage
+
+  hidden(machine_type& machine, network_state<part> const& state) {
+    for_each_stage<1, stage_count<part>>([&]<std::size_t K> {
+      std::vector<float> lower, upper;
+      machine.template head_bounds<stage<part, K>>(state, lower, upper);
+      std::size_t kinks = 0;
+      double sum = 0;
+      for (std::size_t i = 0; i < lower.size(); ++i) {
+        for (float const end : {lower[i], upper[i]}) hash = scrambled(hash ^ std::bit_cast<std::uint32_t>(end));
+        kinks += lower[i] < 0 && upper[i] > 0 ? 1 : 0;
+        sum += static_cast<double>(upper[i]) - static_cast<double>(lower[i]);
+      }
+      if constexpr (stage<part, K>::info.tail_count > 0) {
+        unstable.push_back(kinks);
+        width.push_back(sum / static_cast<double>(lower.size()));
+      }
+    });
+  }
+};
+
+// JSON.
+
+std::string text(char const* form, double value) {
+  std::array<char, 40> room{};
+  std::snprintf(room.data(), room.size(), form, value);
+  return std::isfinite(value) ? room.data() : "null";
+}
+template <class List>
+std::string list(char const* form, List const& values) {
+  std::string all;
+  for (auto const value : values) all += (all.empty() ? "" : ", ") + text(form, static_cast<double>(value));
+  return "[" + all + "]";
+}
+std::string quoted(std::string const& words) {
+  std::string safe;
+  for (char const c : words) safe += c == '"' || c == '\\' ? std::string{'\\', c} : std::string(1, c < ' ' ? ' ' : c);
+  return '"' + safe + '"';
+}
+/// What was measured: the beginning of a line.
+std::string subject(std::size_t ranks, std::string const& method, std::size_t steps) {
+  return std::string("{\"network\": \"") + HULL_BENCH_NAME(HULL_BENCH_WORK) + "\", \"policy\": \"" +
+         std::string(policy::name) + "\", \"ranks\": " + std::to_string(ranks) + ", \"communicator\": \"" +
+         (alone ? "none" : "nccl") + "\", \"method\": \"" + method +
+         "\", \"steps\": " + std::to_string(method == "crown" ? 0 : steps) + ", \"precision\": \"" +
+         std::string(precision::name) + "\", \"rounding\": \"" + (rounding::outward ? "outward" : "nearest") + "\"";
+}
+void say(std::string const& line) {
+  std::puts(line.c_str());
+  std::fflush(stdout);
+}
+
+// What only some machines and communicators have.
+
+template <class C>
+communication_cost noted_by(C const& ranks) {
+  if constexpr (requires { ranks.cost(); }) return ranks.cost();
+  return {};
+}
+template <class M>
+hull::cuda::device_cost noted_by_machine(M const& machine) {
+  if constexpr (requires { machine.communication(); }) return machine.communication();
+  return {};
+}
+template <class M>
+parameter_bytes held_by(std::size_t ranks) {
+  if constexpr (requires { M::held(ranks); }) return M::held(ranks);
+  return {.shards = parameters<part>::size * sizeof(float)};
+}
+
+struct measured final {
+  std::vector<double> seconds;  // [run] of the slowest rank
+  std::vector<double> margins;
+  bool repeatable = true;
+  communication_cost on_host;  // of all those runs
+};
+
+/// Runs until there are enough. All ranks together, each after a barrier.
+template <class Meeting, class Ranks, class Between>
+measured repeat(options const& given, Meeting& meeting, Ranks& ranks, propagation<part, machine_type>& all,
+                hidden_bounds method, Between&& after_warm_up) {
+  std::vector<linear_constraint> forms;
+  std::vector<row_form> rows;
+  for (std::size_t i = 1; i < graph<net>::output_size; ++i) forms.push_back({{{0, 1.0}, {i, -1.0}}, {}, 0, false});
+  for (auto const& form : forms) rows.push_back({0, &form});
+  auto const box = made_up_box();
+  auto const* const view = &box;
+  measured found;
+  auto const begin = clock_type::now();
+  for (std::size_t run = 0; run < given.warmup + given.repeat; ++run) {
+    bool const warm = run >= given.warmup;
+    bool const late = run > 0 && meeting.any(since(begin) > given.seconds ? 1U : 0U) != 0;
+    if (late && warm && !found.seconds.empty()) break;
+    if (late && !warm) continue;
+    if (warm && found.seconds.empty()) after_warm_up();
+    all.stop_at(deadline(given.seconds));
+    static_cast<void>(ranks.any(0));
+    communication_cost const before = noted_by(ranks);
+    auto const start = clock_type::now();
+    all.run({&view, 1}, method, {.steps = given.steps});
+    auto margins =
+        method == hidden_bounds::crown ? all.lower_bounds(rows) : all.climbed_bounds(rows, {.steps = given.steps});
+    auto const everyone = of_all(meeting, since(start));
+    if (warm) {
+      communication_cost const after = noted_by(ranks);
+      found.on_host.calls += after.calls - before.calls;
+      found.on_host.bytes += after.bytes - before.bytes;
+      found.on_host.seconds += after.seconds - before.seconds;
+      found.seconds.push_back(*std::max_element(everyone.begin(), everyone.end()));
+    }
+    found.repeatable = found.repeatable && (found.margins.empty() || found.margins == margins);
+    found.margins = std::move(margins);
+  }
+  return found;
+}
+
+/// One method from set-up to a line of JSON, on a machine of its own.
+template <class Meeting, class Ranks>
+std::string measure(options const& given, Meeting& meeting, Ranks& ranks,
+                    typename here::template weights<part> const& weights, std::string const& name, account facts) {
+  auto const method = name == "crown" ? hidden_bounds::crown : hidden_bounds::alpha_crown;
+  std::size_t const before = driver_bytes();
+  auto const start = clock_type::now();
+  machine_type machine(here::template join<part>(weights, ranks));
+  check(cudaDeviceSynchronize(), "set-up");
+  facts[seconds_set_up] = since(start);
+  propagation<part, machine_type> all(machine);
+
+  hull::cuda::device_cost warm;
+  auto found = repeat(given, meeting, ranks, all, method, [&] { warm = noted_by_machine(machine); });
+  hull::cuda::device_cost const end = noted_by_machine(machine);
+
+  auto const runs = static_cast<double>(found.seconds.size());
+  facts[host_calls] = static_cast<double>(found.on_host.calls) / runs;
+  facts[host_bytes] = static_cast<double>(found.on_host.bytes) / runs;
+  facts[host_seconds] = found.on_host.seconds / runs;
+  facts[device_calls] = static_cast<double>(end.calls - warm.calls) / runs;
+  facts[device_bytes] = static_cast<double>(end.bytes - warm.bytes) / runs;
+  facts[device_seconds] = (end.seconds - warm.seconds) / runs;
+  facts[device_exposed] = (end.exposed - warm.exposed) / runs;
+  auto const held = held_by<machine_type>(ranks.size());
+  facts[bytes_at_rest] = static_cast<double>(held.at_rest());
+  facts[bytes_buffers] = static_cast<double>(held.buffers);
+  facts[bytes_planned] = static_cast<double>(all.plan(1, method));
+  facts[bytes_arena] = static_cast<double>(machine.memory().peak());
+  facts[bytes_machine] = static_cast<double>(std::max(driver_bytes(), before) - before);
+  hidden const inside(machine, all.state());
+
+  auto const hashes = of_all(meeting, inside.hash);
+  bool const agree = std::all_of(hashes.begin(), hashes.end(), [&](auto one) { return one == inside.hash; });
+  account largest{};
+  for (auto const& one : of_all(meeting, facts)) {
+    for (std::size_t f = 0; f < fields; ++f) largest[f] = std::max(largest[f], one[f]);
+  }
+
+  std::sort(found.seconds.begin(), found.seconds.end());
+  std::size_t const half = found.seconds.size() / 2;
+  double const median =
+      found.seconds.size() % 2 == 1 ? found.seconds[half] : (found.seconds[half - 1] + found.seconds[half]) / 2;
+  cudaDeviceProp device{};
+  int number = 0;
+  check(cudaGetDevice(&number), "device");
+  check(cudaGetDeviceProperties(&device, number), "device");
+  std::array<char, 24> hash{};
+  std::snprintf(hash.data(), hash.size(), "%016llx", static_cast<unsigned long long>(inside.hash));
+
+  std::string line =
+      subject(ranks.size(), name, given.steps) + ", \"gpu\": " + quoted(device.name) +
+      ", \"median\": " + text("%.6g", 1e3 * median) + ", \"min\": " + text("%.6g", 1e3 * found.seconds.front()) +
+      ", \"max\": " + text("%.6g", 1e3 * found.seconds.back()) + ", \"runs\": " + std::to_string(found.seconds.size());
+  for (std::size_t f = 0; f < fields; ++f) {
+    line += std::string(", \"") + field_names[f] + "\": " + text("%.10g", largest[f]);
+  }
+  return line + ", \"unstable\": " + list("%.0f", inside.unstable) + ", \"width\": " + list("%.6g", inside.width) +
+         ", \"hash\": \"" + hash.data() + "\", \"ranks_agree\": " + (agree ? "true" : "false") +
+         ", \"repeatable\": " + (found.repeatable ? "true" : "false") +
+         ", \"margins\": " + list("%.17g", found.margins) + "}";
+}
+
+template <class Meeting, class Ranks>
+void measure_all(options const& given, Meeting& meeting, Ranks& ranks, account facts) {
+  auto const start = clock_type::now();
+  auto const weights = here::template load<part>(source{}, ranks);
+  facts[seconds_load] = since(start);
+  for (auto const& method : given.methods) {
+    std::string line;
+    try {
+      line = measure(given, meeting, ranks, weights, method, facts);
+    } catch (deadline_passed const&) {  // on all ranks
+      line = subject(ranks.size(), method, given.steps) + ", \"error\": \"a run takes longer than " +
+             text("%g", given.seconds) + " s\"}";
+    }
+    if (meeting.rank() == 0) say(line);
+  }
+}
+
+/// Seconds of one call, on the slowest rank.
+template <class Call>
+double seconds_of(Rendezvous& meeting, Nccl& ranks, cudaStream_t stream, std::size_t calls, Call&& call) {
+  for (std::size_t i = 0; i < 3; ++i) call();
+  ranks.finish(stream);
+  static_cast<void>(ranks.any(0));
+  auto const start = clock_type::now();
+  for (std::size_t i = 0; i < calls; ++i) call();
+  ranks.finish(stream);
+  auto const all = of_all(meeting, since(start));
+  return *std::max_element(all.begin(), all.end()) / static_cast<double>(calls);
+}
+
+/// GB/s that a rank receives, for results of some sizes: of what policies use, and of NCCL's own sum beside it.
+void bandwidth(Rendezvous& meeting, Nccl& ranks) {
+  auto const good = [](ncclResult_t found) {
+    if (found != ncclSuccess) throw error(std::string("NCCL: ") + ncclGetErrorString(found), fault::device);
+  };
+  std::vector<std::byte> id(sizeof(ncclUniqueId));
+  if (ranks.rank() == 0) good(ncclGetUniqueId(reinterpret_cast<ncclUniqueId*>(id.data())));
+  id = meeting.broadcast(std::move(id));
+  ncclUniqueId name{};
+  std::memcpy(&name, id.data(), sizeof name);
+  ncclComm_t plain = nullptr;
+  good(ncclCommInitRank(&plain, static_cast<int>(ranks.size()), name, static_cast<int>(ranks.rank())));
+
+  constexpr std::array<std::size_t, 5> mebibytes{1, 4, 16, 32, 256};
+  constexpr std::size_t most = mebibytes.back() << 20;
+  auto const memory = hull::cuda::allocate<float>(most / sizeof(float));
+  cudaStream_t stream = nullptr;
+  check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "stream");
+  check(cudaMemsetAsync(memory.get(), 0, most, stream), "clear");
+  std::array<std::vector<double>, 3> rates;
+  for (std::size_t const size : mebibytes) {
+    std::size_t const bytes = size << 20, part_bytes = bytes / ranks.size(), count = bytes / sizeof(float);
+    auto* const all = reinterpret_cast<std::byte*>(memory.get());
+    std::size_t const calls = size > 32 ? 10 : 50;
+    double const gathered = seconds_of(meeting, ranks, stream, calls, [&] {
+      ranks.all_gather_device(all + ranks.rank() * part_bytes, all, part_bytes, stream);
+    });
+    double const summed =
+        seconds_of(meeting, ranks, stream, calls, [&] { ranks.sum_device(memory.get(), count, stream); });
+    double const reduced = seconds_of(meeting, ranks, stream, calls, [&] {
+      good(ncclAllReduce(memory.get(), memory.get(), count, ncclFloat32, ncclSum, plain, stream));
+    });
+    double const received = 1e-9 * static_cast<double>(part_bytes * (ranks.size() - 1));
+    rates[0].push_back(received / gathered);
+    rates[1].push_back(2 * received / summed);
+    rates[2].push_back(2 * received / reduced);
+  }
+  ncclCommDestroy(plain);
+  cudaStreamDestroy(stream);
+  if (ranks.rank() != 0) return;
+  say("{\"bandwidth\": \"GB/s received by a rank\", \"ranks\": " + std::to_string(ranks.size()) +
+      ", \"mebibytes\": " + list("%.0f", mebibytes) + ", \"all_gather\": " + list("%.4g", rates[0]) +
+      ", \"sum\": " + list("%.4g", rates[1]) + ", \"nccl_all_reduce\": " + list("%.4g", rates[2]) + "}");
+}
+
+/// Makes a device current, and returns what the driver takes for that.
+double open_device(std::size_t number) {
+  int count = 0;
+  check(cudaGetDeviceCount(&count), "devices");
+  check(cudaSetDevice(static_cast<int>(number % static_cast<std::size_t>(std::max(1, count)))), "device");
+  check(cudaFree(nullptr), "context");
+  return static_cast<double>(driver_bytes());
+}
+
+void share_cores([[maybe_unused]] std::size_t ranks) {
+#ifdef _OPENMP
+  omp_set_num_threads(std::max(1, omp_get_num_procs() / static_cast<int>(ranks)));
+#endif
+}
+
+template <class Ranks>
+void as_rank(options const& given) {
+  account facts{};
+  if constexpr (std::is_same_v<Ranks, Solo>) {
+    Ranks self;
+    facts[bytes_context] = open_device(0);
+    measure_all(given, self, self, facts);
+  } else {
+    Rendezvous meeting;
+    share_cores(meeting.size());
+    facts[bytes_context] = open_device(meeting.local_rank());
+    auto const start = clock_type::now();
+    Nccl link(meeting);
+    for (Nccl* one : {&link, &link.background()}) {  // NCCL takes its buffers when they are first needed
+      std::vector<double> numbers(link.size(), 0.0);
+      static_cast<void>(one->any(0));
+      one->sum(numbers.data(), numbers.size());
+    }
+    facts[seconds_start] = since(start);
+    facts[bytes_nccl] = static_cast<double>(driver_bytes()) - facts[bytes_context];
+    if (given.bandwidth) return bandwidth(meeting, link);
+    Ranks ranks(link);
+    measure_all(given, meeting, ranks, facts);
+  }
+}
+
+/// Starts this program again with these arguments, once for each rank. Returns the exit status.
+int start(std::size_t size, std::vector<char*> arguments) {
+  std::uint16_t port = 0;
+  {
+    tcp::endpoint const any = tcp::resolve("127.0.0.1", tcp::in_seconds(1)).at(0);
+    port = tcp::port_of(tcp::listen_at(any));
+  }
+  setenv("WORLD_SIZE", std::to_string(size).c_str(), 1);
+  setenv("MASTER_ADDR", "127.0.0.1", 1);
+  setenv("MASTER_PORT", std::to_string(port).c_str(), 1);
+  arguments.push_back(nullptr);
+  std::vector<pid_t> ranks(size);
+  for (std::size_t r = 0; r < size; ++r) {
+    setenv("RANK", std::to_string(r).c_str(), 1);
+    setenv("LOCAL_RANK", std::to_string(r).c_str(), 1);
+    if (posix_spawn(&ranks[r], "/proc/self/exe", nullptr, nullptr, arguments.data(), environ) != 0) return 1;
+  }
+  int bad = 0;
+  for (pid_t const one : ranks) {
+    int status = 0;
+    waitpid(one, &status, 0);
+    bad += WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : 1;
+  }
+  return bad == 0 ? 0 : 1;
+}
+
+int usage(std::string const& what) {
+  std::fprintf(stderr,
+               "bench_multi_gpu: %s\nusage: bench_multi_gpu [--ranks P] [--method crown,alpha-crown] [--steps N] "
+               "[--repeat N] [--warmup N] [--seconds S] [--bandwidth yes|no]\n",
+               what.c_str());
+  return 2;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::map<std::string, std::string> words{{"--ranks", "0"},     {"--method", "crown"}, {"--steps", "20"},
+                                           {"--repeat", "5"},    {"--warmup", "2"},     {"--seconds", "20"},
+                                           {"--bandwidth", "no"}};
+  std::vector<char*> without_ranks{argv[0]};
+  for (int i = 1; i < argc; i += 2) {
+    auto const option = words.find(argv[i]);
+    if (option == words.end()) return usage(std::string("unknown option ") + argv[i]);
+    if (i + 1 == argc) return usage(option->first + " wants a value");
+    option->second = argv[i + 1];
+    if (option->first != "--ranks") without_ranks.insert(without_ranks.end(), {argv[i], argv[i + 1]});
+  }
+  auto const number = [&](char const* option) { return std::strtoul(words[option].c_str(), nullptr, 10); };
+  options given{.methods = {},
+                .steps = number("--steps"),
+                .repeat = std::max(1ul, number("--repeat")),
+                .warmup = number("--warmup"),
+                .seconds = std::strtod(words["--seconds"].c_str(), nullptr),
+                .bandwidth = words["--bandwidth"] == "yes"};
+  for (std::string rest = words["--method"]; !rest.empty();) {
+    std::string const one = rest.substr(0, rest.find(','));
+    if (one != "crown" && one != "alpha-crown") return usage("which method is '" + one + "'?");
+    given.methods.push_back(one);
+    rest.erase(0, one.size() + 1);
+  }
+  std::size_t const ranks = number("--ranks");
+  if (fixed_ranks != 0 && ranks != 0 && ranks != fixed_ranks) {
+    return usage("this program is for " + std::to_string(fixed_ranks) + " ranks");
+  }
+  auto const environment = [](char const* name, char const* otherwise) {
+    char const* const value = std::getenv(name);
+    return std::string(value == nullptr ? otherwise : value);
+  };
+  std::string const rank = environment("RANK", "0");
+  try {
+    if (!alone && ranks > 0) return start(ranks, without_ranks);
+    as_rank<ranks_type>(given);
+  } catch (std::exception const& e) {
+    if (rank == "0") {
+      std::size_t const size = std::strtoul(environment("WORLD_SIZE", "1").c_str(), nullptr, 10);
+      say(subject(size, words["--method"], given.steps) + ", \"error\": " + quoted(e.what()) + "}");
+    }
+    std::fprintf(stderr, "bench_multi_gpu: rank %s: %s\n", rank.c_str(), e.what());
+    return 1;
+  }
+  return 0;
+}

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+// Kernels of ranks that divide neurons (divided_machine.cuh): who sends rows, and what each counts of a row's constants.
+// A row with sign 0 is that of another rank's neuron.
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+
+#include <hull/backend/cuda/device.cuh>
+#include <hull/backend/cuda/reduce.cuh>
+#include <hull/backend/cuda/rows.cuh>
+#include <hull/backend/cuda/weights.cuh>
+#include <hull/backend/lines.hpp>
+#include <hull/propagate/share.hpp>
+
+namespace hull::cuda {
+
+/// counts[b] becomes how many of the first `valid` neurons are candidates. A block takes a box.
+template <class S>
+__global__ void __launch_bounds__(list_threads)
+    count_gaining_kernel(weights_view<typename S::net> weights, stage_state s, bool all, unsigned valid,
+                         double* counts) {
+  double sums[1] = {};
+  for (unsigned i = threadIdx.x; i < valid; i += list_threads) {
+    sums[0] += all || gains_from_bounds<S>(weights, s, blockIdx.x, i) ? 1 : 0;
+  }
+  block_sums<list_threads>(sums);
+  if (threadIdx.x == 0) counts[blockIdx.x] = *sums_of<1>();
+}
+
+/// As candidates_kernel, of the first `valid` neurons; all of them where more than `most` of all ranks' are candidates
+/// (`counts` [batch], null: never).
+template <class S>
+__global__ void __launch_bounds__(list_threads)
+    own_candidates_kernel(weights_view<typename S::net> weights, stage_state s, std::size_t batch, bool all,
+                          unsigned valid, double const* counts, double most, index_t* candidates, index_t* count) {
+  packer<list_threads> places;
+  for (std::size_t b = 0; b < batch; ++b) {
+    bool const take = all || (counts != nullptr && counts[b] > most);
+    for (unsigned first = 0; first < valid; first += list_threads) {
+      unsigned const i = first + threadIdx.x;
+      bool const wanted = i < valid && (take || gains_from_bounds<S>(weights, s, b, i));
+      unsigned const place = places.place(wanted);
+      if (wanted) candidates[place] = static_cast<index_t>(b * S::size + i);
+    }
+  }
+  if (threadIdx.x == 0) *count = places.count();
+}
+
+/// Names rows for candidates from number `first` on; `own`: the numbers of this rank's, which `candidates` lists.
+static __global__ void name_own_kernel(stage_state s, index_t const* candidates, row_range own, std::size_t first,
+                                       row_block rows, naming how) {
+  std::size_t const r = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (r >= rows.count) return;
+  std::size_t const number = first + (how == naming::both ? r / 2 : r);
+  rows.box[r] = rows.index[r] = 0;
+  rows.sign[r] = 0;
+  if (number < own.first || number >= own.last) return;
+  std::size_t const at = candidates[number - own.first];
+  bool const upright = how == naming::both ? r % 2 == 0 : -s.lower[at] < s.upper[at];
+  rows.box[r] = static_cast<index_t>(at / s.size);
+  rows.index[r] = static_cast<index_t>(at % s.size);
+  rows.sign[r] = upright ? 1.0f : -1.0f;
+}
+
+/// Boxes of rows to numbers that ranks can add up, and back.
+static __global__ void boxes_to_values_kernel(row_block rows) {
+  std::size_t const r = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (r < rows.count) rows.value[r] = rows.box[r];
+}
+static __global__ void values_to_boxes_kernel(row_block rows) {
+  std::size_t const r = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (r < rows.count) rows.box[r] = static_cast<index_t>(rows.value[r]);
+}
+
+/// rows.value becomes 1 where the rank's own neuron goes on.
+template <class S>
+__global__ void mark_going_on_kernel(weights_view<typename S::net> weights, stage_state s, row_block rows, bool all) {
+  std::size_t const r = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (r >= rows.count) return;
+  bool const own = rows.sign[r] != 0;
+  rows.value[r] = own && (all || gains_from_bounds<S>(weights, s, rows.box[r], rows.index[r])) ? 1 : 0;
+}
+
+/// The rows whose value is not 0, moved together, for the other bound of their neurons; the work of one block.
+static __global__ void __launch_bounds__(list_threads) turn_rows_kernel(row_block rows, index_t* count) {
+  packer<list_threads> places;
+  for (std::size_t first = 0; first < rows.count; first += list_threads) {
+    std::size_t const r = first + threadIdx.x;
+    bool const wanted = r < rows.count && rows.value[r] != 0;
+    index_t const box = wanted ? rows.box[r] : 0, index = wanted ? rows.index[r] : 0;
+    float const sign = wanted ? rows.sign[r] : 0;
+    unsigned const place = places.place(wanted);  // synchronises: all of the tile is read, and places are not behind
+    if (!wanted) continue;
+    rows.box[place] = box;
+    rows.index[place] = index;
+    rows.sign[place] = -sign;
+  }
+  if (threadIdx.x == 0) *count = places.count();
+}
+
+/// Constants become 0 where another rank counts them. `divided`: rows of neurons that only one rank has; else the first
+/// rank counts for all.
+static __global__ void drop_constants_kernel(row_block rows, bool divided, bool counts_for_all) {
+  std::size_t const r = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (r >= rows.count || (divided ? rows.sign[r] != 0 : counts_for_all)) return;
+  rows.value[r] = rows.slack[r] = 0;
+  if (rows.far_value != nullptr) rows.far_value[r] = 0;
+}
+
+/// What adding up constants over ranks can cost goes to the slack. `share`: relative error of such a sum.
+static __global__ void widen_slack_kernel(row_block rows, double share) {
+  std::size_t const r = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (r >= rows.count) return;
+  double size = std::fabs(rows.value[r]);
+  if (rows.far_value != nullptr) {
+    double const far = std::fabs(rows.far_value[r]);
+    size = far > size ? far : size;  // NaN in either reaches the sum of that one
+  }
+  rows.slack[r] = (rows.slack[r] + share * size) * (1 + share);
+}
+
+}  // namespace hull::cuda
