@@ -60,7 +60,6 @@ TEST_CASE("a compiler that is not there") {
 TEST_CASE("arguments that do not go with a GPU") {
   fails(2, "verify " + both + " --device tpu", "tpu");
   fails(2, "verify " + both + " --device cuda --comm loopback --ranks 2", "one rank");
-  fails(2, "plan " + mlp + " --device cuda --shard fully-sharded", "fully-sharded");
   fails(2, "verify " + both + " --comm nccl", "--device cuda");
   fails(2, "verify " + both + " --comm nccl --device cuda", "torchrun", "env -u RANK -u WORLD_SIZE -u SLURM_PROCID");
   fails(2, "verify " + both + " --comm nccl --device cuda", "WORLD_SIZE is not", "RANK=0 WORLD_SIZE=");
@@ -129,12 +128,14 @@ TEST_CASE("a GPU: the report names the precision") {
   }
 }
 
-TEST_CASE("plan needs no GPU") {
+TEST_CASE("plan needs no GPU, and has all policies") {
   if (!can_only_compile()) return;
-  auto const result = run("plan " + mlp + " --device cuda");
+  auto const result = run("plan " + mlp + " --device cuda --shard fully-sharded --ranks 2");
   CAPTURE(result.text);
   CHECK(result.status == 0);
-  CHECK(result.text.find("replicated") != std::string::npos);
+  for (std::string const text : {"replicated", "tensor-parallel", "parameters, two blocks of all ranks"}) {
+    CHECK(result.text.find(text) != std::string::npos);
+  }
 }
 
 TEST_CASE("plan has the scratch of the precision") {

@@ -2,8 +2,10 @@
 // Ranks with a GPU each: NCCL. This header and nccl_parts.cuh are the only ones that need nccl.h.
 //
 // NCCL has to be told by others who takes part, and does not say who failed. So it starts from another communicator of
-// the same ranks (Rendezvous, Mpi) and asks that one, while it waits, whether all are well. Nothing here blocks in NCCL
-// or CUDA: communicators are nonblocking, streams are polled, and a wait that cannot end is left by ncclCommAbort.
+// the same ranks (Rendezvous, Mpi) and asks that one, while it waits, whether all are well. What may block in NCCL (start,
+// first connections, end) runs on a thread of its own, which is left behind if a rank is lost; then streams are polled,
+// and a wait that cannot end is left by ncclCommAbort. (Nonblocking communicators start a thread for every operation:
+// 0.1 ms each, where all ranks wait for the slowest.)
 #pragma once
 
 #include <algorithm>
@@ -14,6 +16,7 @@
 #include <cstring>
 #include <cuda_runtime.h>
 #include <exception>
+#include <future>
 #include <memory>
 #include <nccl.h>
 #include <string>
@@ -41,7 +44,8 @@ class Nccl final {
   template <Communicator C>
   explicit Nccl(C& launcher) : Nccl(std::make_shared<AnyCommunicator>(launcher), front) {
     try {
-      setenv("NCCL_NVLS_ENABLE", "0", 0);  // NVLink multicast: only if the user asks for it
+      setenv("NCCL_NVLS_ENABLE", "0", 0);     // NVLink multicast: only if the user asks for it
+      setenv("NCCL_BUFFSIZE", "1048576", 0);  // of a connection and channel; NCCL's own choice takes gigabytes in all
       std::size_t const counted = rank_on_host(launcher);
       std::size_t local = told_local_rank().value_or(counted);
       if constexpr (requires { launcher.local_rank(); }) local = launcher.local_rank();
@@ -69,8 +73,12 @@ class Nccl final {
     background_.reset();
     cudaSetDevice(device_);
     try {
-      settle(ncclCommFinalize(comm_.get()), "end");
-      ncclCommDestroy(comm_.release());
+      expect_success(attended("end",
+                              [comm = comm_.release()] {
+                                ncclResult_t const found = ncclCommFinalize(comm);
+                                return found == ncclSuccess ? ncclCommDestroy(comm) : found;
+                              }),
+                     "end");
     } catch (error const&) {  // it has told the others
     }
   }
@@ -81,10 +89,19 @@ class Nccl final {
   /// Number of the device; threads that compute with it make it current themselves.
   [[nodiscard]] int device() const { return device_; }
 
-  // Host memory, through a buffer of staging_bytes on each side.
+  // Host memory. What is small is read and written by the device where it lies, the rest goes through a buffer of
+  // staging_bytes on each side.
 
   void all_gather(std::byte const* part, std::byte* all, std::size_t bytes) {
     use_device();
+    if (bytes * size_ <= small_bytes) {
+      std::byte* const own = pinned_.get() + rank_ * bytes;
+      std::memcpy(own, part, bytes);
+      all_gather_device(own, pinned_.get(), bytes, stream_.get());
+      finish(stream_.get());
+      std::memcpy(all, pinned_.get(), bytes * size_);
+      return;
+    }
     std::size_t const most = staging_bytes / size_;
     for (std::size_t done = 0; done < bytes; done += most) {
       std::size_t const now = std::min(most, bytes - done);
@@ -140,6 +157,8 @@ class Nccl final {
   using clock = std::chrono::steady_clock;
   enum place { front, back };
   static constexpr std::size_t staging_bytes = std::size_t{4} << 20;
+  static constexpr std::size_t small_bytes = std::size_t{64} << 10;
+  static constexpr int most_blocks = 16;  // of NCCL's kernels: more take memory and processors, and are hardly faster
   static constexpr std::size_t looks_between_checks = 256;  // asking NCCL and the launcher costs more than the stream
 
   /// What ranks tell each other before NCCL starts.
@@ -206,14 +225,62 @@ class Nccl final {
     check(cudaMallocHost(&memory, staging_bytes), "page-locked memory for messages");
     pinned_.reset(static_cast<std::byte*>(memory));
 
-    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
-    config.blocking = 0;
-    ncclComm_t comm = nullptr;
-    ncclResult_t const begun =
-        ncclCommInitRankConfig(&comm, static_cast<int>(size_), id, static_cast<int>(rank_), &config);
-    comm_.reset(comm);
-    if (comm == nullptr) expect_success(begun, "start");
-    settle(begun, "start", 10 * patience());
+    auto const state = std::make_shared<ncclComm_t>(nullptr);
+    ncclResult_t const found = attended(
+        "start",
+        [=, stream = stream_.get(), values = reinterpret_cast<float*>(staged_.get()), rank = static_cast<int>(rank_),
+         size = static_cast<int>(size_), device = device_] {
+          cudaSetDevice(device);
+          ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+          config.maxCTAs = most_blocks;
+          ncclResult_t result = ncclCommInitRankConfig(state.get(), size, id, rank, &config);
+          if (result != ncclSuccess) return result;
+          return ncclAllGather(values + rank, values, 1, ncclFloat32, *state, stream);  // connects
+        },
+        10 * patience());
+    comm_.reset(*state);
+    expect_success(found, "start");
+    finish(stream_.get());
+  }
+
+  /// The first exchange makes connections between all pairs, with buffers that only sums need.
+  void connect_pairs() {
+    if (std::exchange(pairs_connected_, true) || size_ == 1) return;
+    expect_success(attended("connections for sums",
+                            [comm = comm_.get(), stream = stream_.get(), rank = static_cast<int>(rank_),
+                             values = reinterpret_cast<float*>(staged_.get()), size = static_cast<int>(size_),
+                             device = device_] {
+                              cudaSetDevice(device);
+                              ncclGroupStart();
+                              for (int r = 0; r < size; ++r) {
+                                if (r == rank) continue;
+                                ncclSend(values + rank, 1, ncclFloat32, r, comm, stream);
+                                ncclRecv(values + size + r, 1, ncclFloat32, r, comm, stream);
+                              }
+                              return ncclGroupEnd();
+                            }),
+                   "connections for sums");
+  }
+
+  /// Runs `calls`, which may wait for other ranks inside NCCL, on a thread of its own. Throws hull::error, and leaves the
+  /// thread behind with all that it uses, if a rank is lost, or after `limit` seconds (0: none).
+  template <class Calls>
+  ncclResult_t attended(char const* what, Calls calls, double limit = 0) {
+    std::packaged_task<ncclResult_t()> task(std::move(calls));
+    auto result = task.get_future();
+    std::thread(std::move(task)).detach();
+    auto const begin = clock::now();
+    while (result.wait_for(std::chrono::milliseconds(1)) != std::future_status::ready) {
+      std::string const why = launcher_->lost();
+      bool const late = limit > 0 && std::chrono::duration<double>(clock::now() - begin).count() > limit;
+      if (why.empty() && !late) continue;
+      static_cast<void>(stream_.release());
+      static_cast<void>(staged_.release());
+      if (!why.empty()) give_up(why);
+      give_up_here(std::string("NCCL: ") + what + ": ranks have not connected for " +
+                   std::to_string(static_cast<long>(limit)) + " seconds");
+    }
+    return result.get();
   }
 
   void use_device() {
@@ -224,6 +291,14 @@ class Nccl final {
   template <class T>
   void add_on_device(T* values, std::size_t count) {
     use_device();
+    if (count * sizeof(T) <= small_bytes) {
+      auto* const here = reinterpret_cast<T*>(pinned_.get());
+      std::copy_n(values, count, here);
+      sum_device(here, count, stream_.get());
+      finish(stream_.get());
+      std::copy_n(here, count, values);
+      return;
+    }
     std::size_t const most = staging_bytes / sizeof(T);
     auto* const staged = reinterpret_cast<T*>(staged_.get());
     for (std::size_t done = 0; done < count; done += most) {
@@ -240,6 +315,7 @@ class Nccl final {
   template <class T>
   void add(T* values, std::size_t count, ncclDataType_t type, cudaStream_t stream) {
     use_device();
+    connect_pairs();
     check(cudaStreamWaitEvent(stream, parts_read_.get()), "sum");  // of an earlier sum, on whatever stream
     auto* const parts = reinterpret_cast<T*>(parts_.get());
     std::size_t const most = sum_bytes_ / sizeof(T) / size_ * size_;
@@ -288,23 +364,7 @@ class Nccl final {
     expect_success(ncclGroupStart(), what);
     ncclResult_t const asked = calls();
     ncclResult_t const enqueued = ncclGroupEnd();
-    settle(asked == ncclSuccess || asked == ncclInProgress ? enqueued : asked, what);
-  }
-
-  /// Waits until NCCL has done what it was asked for, which on a stream is to have enqueued it. `limit`: seconds; 0:
-  /// while all ranks are well.
-  void settle(ncclResult_t state, char const* what, double limit = 0) {
-    auto const begin = clock::now();
-    while (state == ncclInProgress) {
-      std::this_thread::yield();
-      if (std::string const why = launcher_->lost(); !why.empty()) give_up(why);
-      if (limit > 0 && std::chrono::duration<double>(clock::now() - begin).count() > limit) {
-        give_up_here(std::string("NCCL: ") + what + ": ranks have not connected for " +
-                     std::to_string(static_cast<long>(limit)) + " seconds");
-      }
-      expect_success(ncclCommGetAsyncError(comm_.get(), &state), what);
-    }
-    expect_success(state, what);
+    expect_success(asked == ncclSuccess ? enqueued : asked, what);
   }
 
   /// While work of several ranks is under way.
@@ -312,7 +372,7 @@ class Nccl final {
     if (std::string const why = launcher_->lost(); !why.empty()) give_up(why);
     ncclResult_t state = ncclSuccess;
     if (comm_) expect_success(ncclCommGetAsyncError(comm_.get(), &state), "asynchronous error");
-    if (state != ncclInProgress) expect_success(state, "asynchronous error");
+    expect_success(state, "asynchronous error");
   }
 
   void expect_success(ncclResult_t found, char const* what) {
@@ -351,6 +411,7 @@ class Nccl final {
   int device_ = 0;
   int started_with_ = std::uncaught_exceptions();
   std::string broken_;  // why it cannot be used any more
+  bool pairs_connected_ = false;
   detail::nccl_stream stream_;
   detail::nccl_event parts_read_;
   detail::nccl_memory staged_, parts_;

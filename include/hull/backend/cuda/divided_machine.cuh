@@ -24,14 +24,12 @@ class divided_machine final : public machine<Net, R, Member, P> {
   using base::block;
   using base::device_;
   using base::member_;
+  using base::others_;
   using base::stream;
   using base::weights_;
 
  public:
-  explicit divided_machine(Member member) : base(member), ranks_(member.others()) {}
-
-  /// What sums over ranks have cost. Waits for the device.
-  [[nodiscard]] device_cost communication() const { return ranks_.cost(); }
+  explicit divided_machine(Member member) : base(member) {}
 
   template <class S>
   [[nodiscard]] static constexpr std::size_t forward_floats(std::size_t batch) {
@@ -244,7 +242,7 @@ class divided_machine final : public machine<Net, R, Member, P> {
   /// Over ranks, of numbers on the device.
   template <class T>
   void sum(T* numbers, std::size_t count) const {
-    ranks_.sum(numbers, count, stream());
+    others_.sum(numbers, count, stream());
   }
   [[nodiscard]] std::vector<std::size_t> counts_of_ranks(std::size_t mine) const {
     std::vector<double> all(places(), 0.0);
@@ -294,9 +292,18 @@ class divided_machine final : public machine<Net, R, Member, P> {
         widen_slack_kernel<<<blocks, block, 0, stream()>>>(rows, 2 * unit_double * static_cast<double>(Net::ranks));
       });
     }
-    for (double* one : {rows.value, rows.slack, rows.far_value}) {
-      if (one != nullptr) sum(one, rows.count);
+    // together: the time of a sum of few numbers does not depend on how many they are
+    std::size_t const numbers = (rows.far_value != nullptr ? 3 : 2) * rows.count;
+    if (numbers * sizeof(double) > device::mail_bytes) {
+      for (double* one : {rows.value, rows.slack, rows.far_value}) {
+        if (one != nullptr) sum(one, rows.count);
+      }
+      return;
     }
+    auto* const places = reinterpret_cast<double*>(device_.mail());
+    each_row(rows, [&](unsigned blocks) { copy_constants_kernel<true><<<blocks, block, 0, stream()>>>(rows, places); });
+    sum(places, numbers);
+    each_row(rows, [&](unsigned blocks) { copy_constants_kernel<false><<<blocks, block, 0, stream()>>>(rows, places); });
   }
 
   /// Launches a kernel with a thread for each row.
@@ -307,7 +314,6 @@ class divided_machine final : public machine<Net, R, Member, P> {
     check_launch("rows");
   }
 
-  mutable device_ranks<typename Member::communicator> ranks_;
   row_range own_;  // numbers of this rank's candidates
 };
 

@@ -108,6 +108,18 @@ static __global__ void drop_constants_kernel(row_block rows, bool divided, bool 
   if (rows.far_value != nullptr) rows.far_value[r] = 0;
 }
 
+/// Constants of rows to `places` [2 or 3, rows], or from there.
+template <bool Pack>
+__global__ void copy_constants_kernel(row_block rows, double* places) {
+  std::size_t const r = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (r >= rows.count) return;
+  double* const of_row[] = {rows.value, rows.slack, rows.far_value};
+  for (unsigned i = 0; i < 3; ++i) {
+    if (of_row[i] == nullptr) continue;
+    (Pack ? places[i * rows.count + r] : of_row[i][r]) = Pack ? of_row[i][r] : places[i * rows.count + r];
+  }
+}
+
 /// What adding up constants over ranks can cost goes to the slack. `share`: relative error of such a sum.
 static __global__ void widen_slack_kernel(row_block rows, double share) {
   std::size_t const r = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x;

@@ -22,6 +22,14 @@ struct device_cost final {
   std::size_t bytes = 0;  // received from other ranks
   double seconds = 0;     // in which they were under way, waiting for other ranks included
   double exposed = 0;     // of which a stream of computations stood still
+
+  device_cost& operator+=(device_cost const& more) {
+    calls += more.calls;
+    bytes += more.bytes;
+    seconds += more.seconds;
+    exposed += more.exposed;
+    return *this;
+  }
 };
 
 /// Seconds between pairs of events, summed up later: nothing waits for the device when they are recorded.
@@ -172,6 +180,19 @@ class device_ranks final {
   std::unique_ptr<std::byte, pinned_free> pinned_;
   stopwatch_events events_;
   device_cost cost_;
+};
+
+/// The device's way to the other ranks of a member; `type` says nothing of one that is alone.
+template <class Member>
+struct ranks_of_member final {
+  struct type final {};
+  static type make(Member const& /*member*/) { return {}; }
+};
+template <class Member>
+requires requires { typename Member::communicator; }
+struct ranks_of_member<Member> final {
+  using type = device_ranks<typename Member::communicator>;
+  static type make(Member const& member) { return type(member.others()); }
 };
 
 }  // namespace hull::cuda

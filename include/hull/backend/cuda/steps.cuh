@@ -17,6 +17,7 @@
 #include <hull/backend/cuda/host.cuh>
 #include <hull/backend/cuda/patch_steps.cuh>
 #include <hull/backend/cuda/precision.cuh>
+#include <hull/backend/cuda/ranks.cuh>
 #include <hull/backend/cuda/relax.cuh>
 #include <hull/backend/cuda/rows.cuh>
 #include <hull/backend/cuda/sharded_weights.cuh>
@@ -56,15 +57,22 @@ class steps : public host<Member>, public step_memory<Net, P> {
 
   /// Copies what this rank holds of the parameters to the device; borrows what else the member stands for. All ranks do
   /// so together.
-  explicit steps(Member member) : base(member, counters), weights_(member, device_, scans_weights()) {
+  explicit steps(Member member)
+      : base(member, counters),
+        weights_(member, device_, scans_weights()),
+        others_(ranks_of_member<Member>::make(member)) {
     P::expect_device();
   }
 
   /// What a rank holds of the parameters on its device, where it does not hold all.
   [[nodiscard]] static constexpr parameter_bytes held(std::size_t ranks)
       requires HoldsParts<Member> { return sharded_weights<Net, Member>::held(ranks); }
-  /// What collecting them has cost. Waits for the device.
-  [[nodiscard]] device_cost communication() const requires HoldsParts<Member> { return weights_.cost(); }
+  /// What collectives on device memory have cost. Waits for the device.
+  [[nodiscard]] device_cost communication() const requires requires { typename Member::communicator; } {
+    device_cost all = others_.cost();
+    if constexpr (HoldsParts<Member>) all += weights_.cost();
+    return all;
+  }
 
   /// Sets the input stage to the boxes, rounded outward to floats.
   void load_boxes(network_state<Net>& state, std::span<std::vector<input_range> const* const> boxes) const {
@@ -275,8 +283,10 @@ class steps : public host<Member>, public step_memory<Net, P> {
   /// Gives every rank the head's intervals of the first `count` candidates of stage S; each has refined its share.
   template <class S>
   void gather_candidates(network_state<Net>& state, std::size_t count, arena& /*memory*/) const {
-    if (member_.ranks() > 1 && count > 0) {
-      gather_intervals(device_, member_, state.stage[S::number], state.batch, state.candidates, count);
+    if constexpr (requires { typename Member::communicator; }) {
+      if (member_.ranks() > 1) {
+        gather_intervals(device_, others_, state.stage[S::number], state.candidates, count);
+      }
     }
   }
 
@@ -467,6 +477,7 @@ class steps : public host<Member>, public step_memory<Net, P> {
   }
 
   typename weights_of<Net, Member>::type weights_;
+  mutable typename ranks_of_member<Member>::type others_;
 
  private:
   static constexpr bool scans_weights() {
