@@ -2,6 +2,7 @@
 // The numbers of a network, addressed by node: one block of floats whose layout is a compile-time constant.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstddef>
@@ -94,9 +95,8 @@ inline constexpr auto parameter_slots = detail::parameter_slots<Net>();
 inline void check_values(std::string const& key, std::size_t count, parameter_values const& found) {
   expect(found.values.size() == count, "parameter " + key + " has " + std::to_string(found.values.size()) +
                                            " values, the network expects " + std::to_string(count));
-  for (float const value : found.values) {
-    expect(std::isfinite(value), "parameter " + key + " has a value that is NaN or infinite");
-  }
+  bool const finite = std::all_of(found.values.begin(), found.values.end(), [](float v) { return std::isfinite(v); });
+  expect(finite, "parameter " + key + " has a value that is NaN or infinite");
 }
 
 /// The scalar function of pointwise node I at element `index`, its parameters bound. `weights` has tensor<I, P>().

@@ -31,6 +31,7 @@
 #include <hull/shard/launch.hpp>
 #include <hull/shard/lost_rank.hpp>
 #include <hull/shard/nccl_parts.cuh>
+#include <hull/shard/nccl_start.cuh>
 #include <hull/shard/rank_on_host.hpp>
 
 namespace hull {
@@ -49,7 +50,9 @@ class Nccl final {
       std::size_t const counted = rank_on_host(launcher);
       std::size_t local = told_local_rank().value_or(counted);
       if constexpr (requires { launcher.local_rank(); }) local = launcher.local_rank();
-      auto const ids = exchange_ids(take_device(local));
+      auto const taken = detail::take_device(local);
+      device_ = taken.number;
+      auto const ids = detail::exchange_ids(*launcher_, taken);
       start(ids[0]);
       background_ = std::unique_ptr<Nccl>(new Nccl(launcher_, back));
       background_->device_ = device_;
@@ -161,51 +164,8 @@ class Nccl final {
   static constexpr int most_blocks = 16;  // of NCCL's kernels: more take memory and processors, and are hardly faster
   static constexpr std::size_t looks_between_checks = 256;  // asking NCCL and the launcher costs more than the stream
 
-  /// What ranks tell each other before NCCL starts.
-  struct card final {
-    std::array<char, 16> device{};  // its UUID
-    std::array<ncclUniqueId, 2> ids{};
-  };
-
   Nccl(std::shared_ptr<AnyCommunicator> launcher, place where)
       : launcher_(std::move(launcher)), rank_(launcher_->rank()), size_(launcher_->size()), where_(where) {}
-
-  /// Makes it current; returns its UUID.
-  std::array<char, 16> take_device(std::size_t local) {
-    int count = 0;
-    cudaError_t const found = cudaGetDeviceCount(&count);
-    if (found != cudaSuccess || count == 0) {
-      throw error(std::string("CUDA: no device: ") + cudaGetErrorString(found), fault::device);
-    }
-    device_ = static_cast<int>(local % static_cast<std::size_t>(count));
-    cudaDeviceProp facts{};
-    check(cudaSetDevice(device_), "device");
-    check(cudaGetDeviceProperties(&facts, device_), "properties of the device");
-    std::array<char, 16> name{};
-    std::copy_n(facts.uuid.bytes, name.size(), name.begin());
-    return name;
-  }
-
-  /// Rank 0's, for both communicators.
-  [[nodiscard]] std::array<ncclUniqueId, 2> exchange_ids(std::array<char, 16> const& device) {
-    card self;
-    self.device = device;
-    for (auto& id : self.ids) {
-      if (rank_ == 0) expect_success(ncclGetUniqueId(&id), "id");
-    }
-    std::vector<card> all(size_);
-    launcher_->all_gather(reinterpret_cast<std::byte const*>(&self), reinterpret_cast<std::byte*>(all.data()),
-                          sizeof self);
-    for (std::size_t r = 0; r < size_; ++r) {
-      for (std::size_t other = 0; other < r; ++other) {
-        if (all[r].device != all[other].device) continue;
-        throw error("ranks " + std::to_string(other) + " and " + std::to_string(r) +
-                        " have the same GPU: NCCL needs one for each rank",
-                    fault::device);
-      }
-    }
-    return all[0].ids;
-  }
 
   void start(ncclUniqueId const& id) {
     int least = 0, greatest = 0;

@@ -14,16 +14,12 @@
 #include <hull/backend/cuda/exchange.cuh>
 #include <hull/backend/cuda/forms.cuh>
 #include <hull/backend/cuda/forward.cuh>
-#include <hull/backend/cuda/host.cuh>
 #include <hull/backend/cuda/patch_steps.cuh>
 #include <hull/backend/cuda/precision.cuh>
-#include <hull/backend/cuda/ranks.cuh>
 #include <hull/backend/cuda/relax.cuh>
 #include <hull/backend/cuda/rows.cuh>
-#include <hull/backend/cuda/sharded_weights.cuh>
 #include <hull/backend/cuda/sparse.cuh>
-#include <hull/backend/cuda/step_memory.cuh>
-#include <hull/backend/cuda/weights.cuh>
+#include <hull/backend/cuda/stage_weights.cuh>
 #include <hull/backend/operands.hpp>
 #include <hull/backend/roundings.hpp>
 #include <hull/net/parameters.hpp>
@@ -43,13 +39,17 @@ struct order final {
 };
 
 template <Network Net, class R, class Member, class P>
-class steps : public host<Member>, public step_memory<Net, P> {
+class steps : public stage_weights<Net, Member, P> {
  protected:
-  using base = host<Member>;
-  using sizes = step_memory<Net, P>;
+  using base = stage_weights<Net, Member, P>;
+  using typename base::sizes;
+  using base::block;
   using base::device_;
   using base::member_;
+  using base::others_;
+  using base::settle;
   using base::stream;
+  using base::weights_;
 
  public:
   using rounding = R;
@@ -57,22 +57,7 @@ class steps : public host<Member>, public step_memory<Net, P> {
 
   /// Copies what this rank holds of the parameters to the device; borrows what else the member stands for. All ranks do
   /// so together.
-  explicit steps(Member member)
-      : base(member, counters),
-        weights_(member, device_, scans_weights()),
-        others_(ranks_of_member<Member>::make(member)) {
-    P::expect_device();
-  }
-
-  /// What a rank holds of the parameters on its device, where it does not hold all.
-  [[nodiscard]] static constexpr parameter_bytes held(std::size_t ranks)
-      requires HoldsParts<Member> { return sharded_weights<Net, Member>::held(ranks); }
-  /// What collectives on device memory have cost. Waits for the device.
-  [[nodiscard]] device_cost communication() const requires requires { typename Member::communicator; } {
-    device_cost all = others_.cost();
-    if constexpr (HoldsParts<Member>) all += weights_.cost();
-    return all;
-  }
+  explicit steps(Member member) : base(member) { P::expect_device(); }
 
   /// Sets the input stage to the boxes, rounded outward to floats.
   void load_boxes(network_state<Net>& state, std::span<std::vector<input_range> const* const> boxes) const {
@@ -83,15 +68,14 @@ class steps : public host<Member>, public step_memory<Net, P> {
     compact_kernel<R::outward><<<1, list_threads, 0, stream()>>>(s, boxes.size(), {}, {}, device_.counter(0));
     check_launch("load_boxes");
     device_.clear(s.floor, boxes.size());
-    first_stage_ = &s;
-    pending_.assign(1, &s);
+    this->begin_settling(s);
   }
 
   /// Where a matrix comes in several blocks, sums wait there for the next one.
   template <class S>
   [[nodiscard]] static constexpr std::size_t forward_floats(std::size_t batch) {
     if constexpr (HeadOf<typename S::head, linear_head> && HoldsParts<Member>) {
-      if (blocks_of<S>() > 1) return batch * S::size * sizeof(affine_sums) / sizeof(float);
+      if (base::template blocks_of<S>() > 1) return batch * S::size * sizeof(affine_sums) / sizeof(float);
     }
     return sizes::template forward_floats<S>(batch);
   }
@@ -112,7 +96,7 @@ class steps : public host<Member>, public step_memory<Net, P> {
     auto& s = state.stage[S::number];
     relax_stage<S, R>(device_, weights_.view(), sources<S>(state), s, state.batch, cost<S>(),
                       device_.counter(S::number));
-    pending_.push_back(&s);
+    this->settle_later(s);
     if constexpr (S::number + 1 == stage_count<Net>) settle();
   }
 
@@ -199,8 +183,8 @@ class steps : public host<Member>, public step_memory<Net, P> {
     auto const out = targets<S>(a);
     if constexpr (HeadOf<typename S::head, conv_head>) {
       if (are_patches<S>(rows)) {  // optimised rows, whose patches go on to the input
-        with_filters<S>(way::back, [&](conv_weights const& w) {
-          patch_product<conv_numbers::floats>(stream(), patch_step_of<S>(w, rows.start, true, largest_weight<S>()),
+        this->template with_filters<S>(way::back, [&](conv_weights const& w) {
+          patch_product<conv_numbers::floats>(stream(), patch_step_of<S>(w, rows.start, true, this->template largest_weight<S>()),
                                               w.weight, rows, a[S::number], scratch, *x[0], out[0]);
         });
         return;
@@ -208,10 +192,10 @@ class steps : public host<Member>, public step_memory<Net, P> {
     }
     if constexpr (HeadOf<typename S::head, linear_head>) {
       weights_.template any_blocks<S::info.head>(way::back, [&](column_block const& w) {
-        row_range const mine = live_in<S>(w, *x[0]);
+        row_range const mine = this->template live_in<S>(w, *x[0]);
         sizes::template precision_of<S>::multiply(device_, {a[S::number], y.live_count}, rows.count, y.live_count,
-                                                  live_weights<S, false>(w, y, *x[0], mine), mine.size(),
-                                                  largest_weight<S>(), out[0] + mine.first, x[0]->live_count,
+                                                  base::template live_weights<S, false>(w, y, *x[0], mine), mine.size(),
+                                                  this->template largest_weight<S>(), out[0] + mine.first, x[0]->live_count,
                                                   overwrite[0], scratch);
       });
     } else {
@@ -219,9 +203,9 @@ class steps : public host<Member>, public step_memory<Net, P> {
         if (overwrite[i]) device_.clear(out[i], rows.count * x[i]->live_count);
       }
       if constexpr (HeadOf<typename S::head, conv_head>) {
-        with_filters<S>(way::back, [&](conv_weights const& w) {
+        this->template with_filters<S>(way::back, [&](conv_weights const& w) {
           conv_backward<sizes::template numbers_of<S>>(stream(), w, rows.count, y, a[S::number], *x[0], out[0], scratch,
-                                                       largest_weight<S>(), overwrite[0]);
+                                                       this->template largest_weight<S>(), overwrite[0]);
         });
       }
       if constexpr (HeadOf<typename S::head, sparse_head>) {
@@ -240,10 +224,10 @@ class steps : public host<Member>, public step_memory<Net, P> {
     if constexpr (HeadOf<typename S::head, conv_head>) {
       if (are_patches<S>(rows)) {
         constexpr std::size_t from = S::template input<0>;
-        with_filters<S>(way::back, [&](conv_weights const& w) {
+        this->template with_filters<S>(way::back, [&](conv_weights const& w) {
           patch_back<S, R, sizes::template numbers_of<S>>(stream(), device_, w, rows, state.stage[S::number],
                                                           a[S::number], state.stage[from], a[from], state.batch,
-                                                          scratch, largest_weight<S>());
+                                                          scratch, this->template largest_weight<S>());
         });
         return;
       }
@@ -253,11 +237,11 @@ class steps : public host<Member>, public step_memory<Net, P> {
       auto const& x = state.stage[S::template input<0>];
       double const share = 1 + gamma_sum(y.live_count);
       weights_.template any_blocks<S::info.head>(way::back, [&](column_block const& w) {
-        row_range const mine = live_in<S>(w, x);
+        row_range const mine = this->template live_in<S>(w, x);
         bool const counts = w.first == 0;
         if (rows.count == 0 || (mine.size() == 0 && !counts)) return;
         chain_product(stream(), relaxed_rows<R::outward>{a[S::number], rows, y, share, state.batch > 1, counts},
-                      rows.count, y.live_count, live_weights<S, false>(w, y, x, mine), mine.size(),
+                      rows.count, y.live_count, base::template live_weights<S, false>(w, y, x, mine), mine.size(),
                       a[S::template input<0>] + mine.first, x.live_count, overwrite[0]);
       });
     } else {
@@ -315,17 +299,6 @@ class steps : public host<Member>, public step_memory<Net, P> {
   }
 
  protected:
-  static constexpr unsigned block = 128;
-
-  /// Waits for the numbers of live columns of the stages that were relaxed since the last call, and of candidates.
-  std::size_t settle() const {
-    counts_.resize(counters);
-    device_.read(counts_.data(), device_.counter(0), counts_.size());
-    for (stage_state* const s : pending_) s->live_count = counts_[static_cast<std::size_t>(s - first_stage_)];
-    pending_.clear();
-    return counts_[stage_count<Net>];
-  }
-
   /// The forward step of a Linear or Conv head. `sums`: forward_floats; `keeps`: the sums of all elements stay there,
   /// without constants, and the head is not written.
   template <class S>
@@ -333,18 +306,18 @@ class steps : public host<Member>, public step_memory<Net, P> {
     auto& y = state.stage[S::number];
     auto const x = sources<S>(state);
     if constexpr (HeadOf<typename S::head, linear_head>) {
-      if constexpr (blocks_of<S>() > 1) {
-        block_ends_kernel<<<blocks_for(blocks_of<S>(), block), block, 0, stream()>>>(
-            x[0]->live, device_.counter(S::template input<0>), width_of<S>(), blocks_of<S>(),
-            device_.counter(block_ends[S::number]));
+      if constexpr (base::template blocks_of<S>() > 1) {
+        block_ends_kernel<<<blocks_for(base::template blocks_of<S>(), block), block, 0, stream()>>>(
+            x[0]->live, device_.counter(S::template input<0>), base::template width_of<S>(), base::template blocks_of<S>(),
+            device_.counter(base::block_ends[S::number]));
         check_launch("block_ends");
       }
       weights_.template any_blocks<S::info.head>(way::forward, [&](column_block const& w) {
-        linear_forward<R>(stream(), dense<S>(), w, width_of<S>(), *x[0], y, state.batch, sums, keeps);
+        linear_forward<R>(stream(), this->template dense<S>(), w, base::template width_of<S>(), *x[0], y, state.batch, sums, keeps);
       });
     }
     if constexpr (HeadOf<typename S::head, conv_head>) {
-      with_filters<S>(way::forward, [&](conv_weights const& w) {
+      this->template with_filters<S>(way::forward, [&](conv_weights const& w) {
         conv_forward<R>(stream(), w, *x[0], y, state.batch, affine_terms<S>(), keeps ? sums : nullptr);
       });
     }
@@ -370,14 +343,14 @@ class steps : public host<Member>, public step_memory<Net, P> {
       weights_.template any_blocks<S::info.head>(way::back, [&](column_block const& w) {
         if (rows.count == 0) return;
         linear_seed_kernel<R::outward><<<static_cast<unsigned>(rows.count), block, 0, stream()>>>(
-            w, live_in<S>(w, *x[0]), w.last == x[0]->size, y, neurons, rows, how, error, *x[0], out[0]);
+            w, this->template live_in<S>(w, *x[0]), w.last == x[0]->size, y, neurons, rows, how, error, *x[0], out[0]);
       });
     } else {
       if (rows.count > 0) {
         start_kernel<R::outward><<<blocks_for(rows.count, block), block, 0, stream()>>>(y, neurons, rows, how, error);
       }
       if constexpr (HeadOf<typename S::head, conv_head>) {
-        with_filters<S>(way::back, [&](conv_weights const& w) {
+        this->template with_filters<S>(way::back, [&](conv_weights const& w) {
           if (rows.start == S::number && are_patches<stage<Net, S::template input<0>>>(rows)) {
             patch_seed(stream(), w, patches<Net>[rows.start][S::template input<0>], rows, out[0]);
           } else {
@@ -405,106 +378,15 @@ class steps : public host<Member>, public step_memory<Net, P> {
   }
 
   template <class S>
-  [[nodiscard]] bool rounded() const {
-    return rounded_head<S>(member_.weights());
-  }
-  template <class S>
-  [[nodiscard]] float const* bias() const {
-    return weights_.view().template tensor<S::info.head, 1>();
-  }
-  template <class S>
-  [[nodiscard]] head_bias constants() const {
-    if constexpr (HeadOf<typename S::head, linear_head>) return {bias<S>(), 1};
-    if constexpr (HeadOf<typename S::head, conv_head>) return {bias<S>(), S::shape[1] * S::shape[2]};
-    return {};
-  }
-  template <class S>
-  [[nodiscard]] linear_weights dense() const {
-    return {bias<S>(), S::size, S::template operand<0>.size(), rounded<S>()};
-  }
-  /// 0 where no product of the stage asks for it.
-  template <class S>
-  [[nodiscard]] float largest_weight() const {
-    if constexpr (sizes::template precision_of<S>::scaled) return weights_.template largest<S::info.head>();
-    return 0;
-  }
-
-  /// Columns of a block of the matrix of stage S, and how many blocks there are.
-  template <class S>
-  [[nodiscard]] static constexpr std::size_t width_of() {
-    return block_width(S::size, S::template operand<0>.size(), weight_block_bytes);
-  }
-  template <class S>
-  [[nodiscard]] static constexpr std::size_t blocks_of() {
-    if constexpr (HeadOf<typename S::head, linear_head>) {
-      return block_count(S::size, S::template operand<0>.size(), weight_block_bytes);
-    }
-    return 0;
-  }
-  /// Live columns of the operand of stage S that are in a block of its matrix, after settle().
-  template <class S>
-  [[nodiscard]] row_range live_in(column_block const& w, stage_state const& x) const {
-    auto const before = [&](std::size_t column) -> std::size_t {
-      if (column == 0) return 0;
-      return column == x.size ? x.live_count : counts_[block_ends[S::number] + column / width_of<S>() - 1];
-    };
-    return {before(w.first), before(w.last)};
-  }
-
-  template <class S>
   [[nodiscard]] product_cost cost() const {
     std::size_t terms = S::size, in_chain = 1 + std::min(S::size, chain_terms);
     if constexpr (HeadOf<typename S::head, conv_head>) {
       terms = conv_terms(S::shape, S::head::filter), in_chain = conv_in_chain(S::shape, S::head::filter);
     }
-    return {rounds::template roundings<S>(), in_chain, HeadOf<typename S::head, linear_head>, rounded<S>(),
-            sizes::template precision_of<S>::errors(terms, largest_weight<S>())};
+    return {rounds::template roundings<S>(), in_chain, HeadOf<typename S::head, linear_head>, this->template rounded<S>(),
+            sizes::template precision_of<S>::errors(terms, this->template largest_weight<S>())};
   }
 
-  /// Live rows of a block of W and the live columns `mine` of it.
-  template <class S, bool Transposed>
-  [[nodiscard]] static gathered<Transposed> live_weights(column_block const& w, stage_state const& y,
-                                                         stage_state const& x, row_range mine) {
-    static_assert(S::size * S::template operand<0>.size() < (std::size_t{1} << 32));
-    return {w.weight - w.first, static_cast<unsigned>(w.stride), y.live, x.live + mine.first};
-  }
-  /// Calls f(conv_weights). A collective where ranks hold parts.
-  template <class S, class F>
-  void with_filters(way going, F&& f) const {
-    weights_.template filters<S::info.head>(going, [&](float const* weight) {
-      f(conv_weights{weight, bias<S>(), S::head::filter, S::template operand<0>, S::shape, rounded<S>()});
-    });
-  }
-
-  typename weights_of<Net, Member>::type weights_;
-  mutable typename ranks_of_member<Member>::type others_;
-
- private:
-  static constexpr bool scans_weights() {
-    bool found = false;
-    for_each_stage<1, stage_count<Net>>(
-        [&]<std::size_t K> { found = found || sizes::template precision_of<stage<Net, K>>::scaled; });
-    return found;
-  }
-
-  // On the device: live columns of each stage, candidates, and by stage where blocks of its matrix end among the live
-  // columns.
-  static constexpr auto block_ends = [] {
-    std::array<std::size_t, stage_count<Net> + 1> first{};
-    std::size_t at = stage_count<Net> + 1;
-    for_each_stage<1, stage_count<Net>>([&]<std::size_t K> {
-      first[K] = at;
-      at += blocks_of<stage<Net, K>>();
-    });
-    first[stage_count<Net>] = at;
-    return first;
-  }();
-  static constexpr std::size_t counters = block_ends[stage_count<Net>];
-
-  // counts of live columns come with the next number that the host waits for
-  mutable std::vector<stage_state*> pending_;
-  mutable stage_state* first_stage_ = nullptr;
-  mutable std::vector<index_t> counts_;
 };
 
 }  // namespace hull::cuda
