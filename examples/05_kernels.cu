@@ -61,7 +61,8 @@ int main() {
     auto const list = on_device(neurons);
     gpu::gathered<false> const layer{dw.get(), static_cast<unsigned>(width), list.get(), list.get()};
     auto const multiply = [&] {
-      gpu::product(device.stream(), device.processors(), {da.get(), live}, rows, live, layer, live, dc.get(), live, true);
+      gpu::product(device.stream(), device.processors(), {da.get(), live}, rows, live, layer, live, dc.get(), live,
+                   true);
     };
 
     multiply();  // the first launch loads the kernel

@@ -37,8 +37,8 @@ std::vector<float> run(problem<Transposed> const& p, bool overwrite, std::size_t
   for (float const w : p.weight) largest = std::max(largest, std::fabs(w));
   return p.run(
       [&](float const* a, std::size_t rows, gpu::gathered<Transposed> const& b, float* c) {
-        gpu::half_product<Tile>(nullptr, gpu::processors_of_device(), {a, p.terms}, rows, p.terms, b, p.columns, largest, c,
-                                p.c_stride, overwrite, scratch.get());
+        gpu::half_product<Tile>(nullptr, gpu::processors_of_device(), {a, p.terms}, rows, p.terms, b, p.columns,
+                                largest, c, p.c_stride, overwrite, scratch.get());
       },
       first, count);
 }
@@ -228,18 +228,20 @@ TEST_CASE("times") {
     report("Fp16x3, large tile", halfs.template operator()<gpu::large_half_tile>(b));
     report("Fp16x3, middle tile", halfs.template operator()<gpu::middle_half_tile>(b));
     report("Fp16x3, small tile", halfs.template operator()<gpu::small_half_tile>(b));
-    report("Fp16x3, 64 rows", milliseconds([&] {
-                                gpu::half_product(nullptr, count, {a.get(), n}, 64, n, b, n, 8.0f, c.get(), n, true,
-                                                  scratch.get());
-                              }) * static_cast<double>(n) /
-                                  64);
+    report("Fp16x3, 64 rows",
+           milliseconds([&] {
+             gpu::half_product(nullptr, count, {a.get(), n}, 64, n, b, n, 8.0f, c.get(), n, true, scratch.get());
+           }) * static_cast<double>(n) /
+               64);
     report("packing alone", milliseconds([&] {
              gpu::packed_lines const to{reinterpret_cast<uint4*>(scratch.get() + gpu::half_panel),
                                         static_cast<unsigned>(std::min(n, gpu::half_panel))};
              gpu::pack_rows_kernel<256><<<to.lines, 256>>>(a.get(), n, stride, to, scratch.get());
              gpu::pack_columns_kernel<<<dim3(to.lines / 64, stride / 32), 256>>>(b, 0, stride, 0, to.lines, to, 1.0f);
            }));
-    report("Tf32x3", milliseconds([&] { gpu::tensor_product(nullptr, count, {a.get(), n}, n, n, b, n, c.get(), n, true); }));
+    report("Tf32x3", milliseconds([&] {
+             gpu::tensor_product(nullptr, count, {a.get(), n}, n, n, b, n, c.get(), n, true);
+           }));
     report("fp32", milliseconds([&] { gpu::product(nullptr, count, {a.get(), n}, n, n, b, n, c.get(), n, true); }));
   }
 }

@@ -37,10 +37,11 @@ std::vector<float> run(problem<Transposed> const& p, bool overwrite, std::size_t
   return p.run(
       [&](float const* a, std::size_t rows, gpu::gathered<Transposed> const& b, float* c) {
         if constexpr (std::is_void_v<Tile>) {
-          gpu::tensor_product(nullptr, gpu::processors_of_device(), {a, p.terms}, rows, p.terms, b, p.columns, c, p.c_stride,
-                              overwrite);
+          gpu::tensor_product(nullptr, gpu::processors_of_device(), {a, p.terms}, rows, p.terms, b, p.columns, c,
+                              p.c_stride, overwrite);
         } else {
-          gpu::launch_tensor_product<Tile>(nullptr, {a, p.terms}, rows, p.terms, b, p.columns, c, p.c_stride, overwrite);
+          gpu::launch_tensor_product<Tile>(nullptr, {a, p.terms}, rows, p.terms, b, p.columns, c, p.c_stride,
+                                           overwrite);
         }
       },
       first, count);
@@ -275,7 +276,9 @@ TEST_CASE("times") {
     gpu::gathered<true> const t{w.get(), stride, all.get(), all.get()};
     // the number of terms is odd: rows of A are aligned to 4 bytes only
     auto const tensor = [&](auto const& of, std::size_t terms) {
-      return milliseconds([&] { gpu::tensor_product(nullptr, count, {a.get(), terms}, n, terms, of, n, c.get(), n, true); });
+      return milliseconds([&] {
+        gpu::tensor_product(nullptr, count, {a.get(), terms}, n, terms, of, n, c.get(), n, true);
+      });
     };
     report("Tf32x3", tensor(b, n));
     report("Tf32x3, one term less", tensor(b, n - 1));
@@ -284,8 +287,9 @@ TEST_CASE("times") {
              gpu::launch_tensor_product<gpu::middle_tensor_tile>(nullptr, {a.get(), n}, n, n, b, n, c.get(), n, true);
            }));
     report("fp32", milliseconds([&] { gpu::product(nullptr, count, {a.get(), n}, n, n, b, n, c.get(), n, true); }));
-    report("fp32, transposed",
-           milliseconds([&] { gpu::product(nullptr, count, {a.get(), n}, n, n, t, n, c.get(), n, true); }));
+    report("fp32, transposed", milliseconds([&] {
+             gpu::product(nullptr, count, {a.get(), n}, n, n, t, n, c.get(), n, true);
+           }));
 #ifdef HULL_CUBLAS
     cublasHandle_t handle;
     REQUIRE(cublasCreate(&handle) == CUBLAS_STATUS_SUCCESS);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // TensorParallel on a GPU that ranks share: bounds near those of one rank, and sound.
+#include <cmath>
 #include <doctest/doctest.h>
 
 #include <hull/backend/cuda/backend.cuh>
@@ -11,8 +12,6 @@ using namespace hull;
 using namespace hull::reference;
 
 namespace {
-
-using here = on<hull::cuda::backend, TensorParallel, Loopback>;
 
 /// No input of the box leaves the bounds.
 template <Network Net>
@@ -30,24 +29,41 @@ void check_sound(question<Net> const& asked, whole_answer const& found) {
     for (std::size_t k = 0; k < found.lower.size(); ++k) {
       auto const& head = seen.stage[k + 1];
       for (std::size_t i = 0; i < head.size; ++i) {
-        broken += head.upper[i] < found.lower[k][i] || head.lower[i] > found.upper[k][i] ? 1 : 0;
+        broken += head.upper[i] >= found.lower[k][i] && head.lower[i] <= found.upper[k][i] ? 0 : 1;  // NaN is broken
       }
+    }
+    auto const& y = seen.stage.back();
+    for (std::size_t r = 0; r < found.rows.size(); ++r) {
+      double value = asked.forms[r].constant, doubt = 0;
+      for (term const& t : asked.forms[r].outputs) {
+        value += t.coefficient * y.centre[t.index];
+        doubt += std::fabs(t.coefficient) * y.spread[t.index];
+      }
+      for (term const& t : asked.forms[r].inputs) value += t.coefficient * x[t.index];
+      broken += value + doubt + 1e-9 >= found.rows[r] ? 0 : 1;
     }
   }
   CHECK(broken == 0);
 }
 
-template <Network Net, class R>
+#ifndef HULL_CUDA_QUICK
+/// Wide enough for tensor cores on every rank.
+struct broad final : decltype(Input<40> >> Linear<"a", 1100> >> Relu >> Linear<"b", 1060> >> Relu >> Linear<"c", 5>) {};
+#endif
+
+template <Network Net, class R, class P = hull::cuda::Fp32>
 void check_net(std::size_t seed) {
-  using alone = hull::cuda::machine<Net, R>;
+  using here = on<hull::cuda::backend_with<P>, TensorParallel, Loopback>;
+  using alone = hull::cuda::machine<Net, R, lone_member<Net>, P>;
   question<Net> const asked(seed);
   auto const sound = [&](whole_answer const& found) { check_sound(asked, found); };
   for (auto const method : {hidden_bounds::interval, hidden_bounds::crown, hidden_bounds::alpha_crown}) {
     for (std::size_t const row_bytes : {std::size_t{1} << 22, std::size_t{0}}) {
-      double const tolerance = method == hidden_bounds::alpha_crown || R::outward ? 2e-4 : 1e-5;
+      double const tolerance = P::tensor ? 1e-2 : method == hidden_bounds::alpha_crown || R::outward ? 2e-4 : 1e-5;
       check_ranks<here, alone, Net, 2, R>(asked, method, row_bytes, tolerance, sound);
 #ifndef HULL_CUDA_QUICK
       check_ranks<here, alone, Net, 3, R>(asked, method, row_bytes, tolerance, sound);
+      check_ranks<here, alone, Net, 4, R>(asked, method, row_bytes, tolerance, sound);
 #endif
     }
   }
@@ -63,5 +79,12 @@ TEST_CASE("pairs of matrices on a GPU") { check_net<wide, Outward>(21); }
 #ifndef HULL_CUDA_QUICK
 TEST_CASE("pairs of matrices on a GPU, rounding ignored") { check_net<wide, Nearest>(21); }
 TEST_CASE("pairs of convolutions on a GPU") { check_net<planes, Outward>(22); }
-TEST_CASE("a pair beside a trunk that others read, on a GPU") { check_net<residual, Nearest>(23); }
+TEST_CASE("a pair beside a trunk that others read, on a GPU") {
+  check_net<residual, Nearest>(23);
+  check_net<residual, Outward>(23);
+}
+TEST_CASE("pairs of matrices on tensor cores") {
+  check_net<broad, Outward, hull::cuda::Tf32x3>(24);
+  if (hull::cuda::has_wgmma()) check_net<broad, Outward, hull::cuda::Fp16x3>(24);
+}
 #endif

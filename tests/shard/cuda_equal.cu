@@ -2,10 +2,13 @@
 // Ranks on one GPU: bounds equal those of one rank to the bit, whether ranks have all parameters or a part, and each
 // takes its part of the memory.
 #include <atomic>
+#include <concepts>
 #include <doctest/doctest.h>
+#include <type_traits>
 
 #include <hull/backend/cuda/backend.cuh>
 
+#include "in_stream.cuh"
 #include "ranks.hpp"
 
 using namespace hull;
@@ -13,13 +16,20 @@ using namespace hull::reference;
 
 namespace {
 
-template <Network Net, class R, Sharding Policy>
+#ifndef HULL_CUDA_QUICK
+/// Wide enough for tensor cores.
+struct broad final : decltype(Input<40> >> Linear<"a", 600> >> Relu >> Linear<"b", 530> >> Relu >> Linear<"c", 5>) {};
+#endif
+
+/// `C`: Loopback, or InStream, with which blocks are collected ahead of use.
+template <Network Net, class R, Sharding Policy, class P, class C>
 void check_policy(question<Net> const& asked, hidden_bounds method, std::size_t row_bytes, answer const& expected,
                   std::size_t peak_of_one) {
   for (std::size_t const ranks : {1, 2, 3, 4}) {
     std::atomic<std::size_t> equal = 0, most = 0, as_planned = 0;
-    Loopback::run(ranks, [&](Loopback& others) {
-      using here = on<hull::cuda::backend, Policy, Loopback>;
+    Loopback::run(ranks, [&](Loopback& threads) {
+      using here = on<hull::cuda::backend_with<P>, Policy, C>;
+      std::conditional_t<std::same_as<C, Loopback>, Loopback&, C> others(threads);
       auto const own = here::template load<Net>(asked.p, others);
       typename here::template machine<Net, R> part(here::template join<Net>(own, others));
       equal += asked.ask(part, method, row_bytes) == expected ? 1 : 0;
@@ -36,16 +46,21 @@ void check_policy(question<Net> const& asked, hidden_bounds method, std::size_t 
   }
 }
 
-template <Network Net, class R>
+template <Network Net, class R, class P = hull::cuda::Fp32>
 void check_net(std::size_t seed) {
   question<Net> const asked(seed);
   parameters<Net> const weights(asked.p);
   for (auto const method : {hidden_bounds::interval, hidden_bounds::crown, hidden_bounds::alpha_crown}) {
     for (std::size_t const row_bytes : {std::size_t{1} << 22, std::size_t{1} << 16}) {
-      hull::cuda::machine<Net, R> machine(weights);
+      hull::cuda::machine<Net, R, lone_member<Net>, P> machine(weights);
       auto const expected = asked.ask(machine, method, row_bytes);
-      check_policy<Net, R, Replicated>(asked, method, row_bytes, expected, machine.memory().peak());
-      check_policy<Net, R, FullySharded>(asked, method, row_bytes, expected, ~std::size_t{0});
+      std::size_t const peak = machine.memory().peak(), any = ~std::size_t{0};
+      check_policy<Net, R, Replicated, P, Loopback>(asked, method, row_bytes, expected, peak);
+      check_policy<Net, R, FullySharded, P, InStream>(asked, method, row_bytes, expected, any);
+#ifndef HULL_CUDA_QUICK
+      check_policy<Net, R, Replicated, P, InStream>(asked, method, row_bytes, expected, peak);
+      check_policy<Net, R, FullySharded, P, Loopback>(asked, method, row_bytes, expected, any);
+#endif
     }
   }
 }
@@ -57,4 +72,10 @@ static_assert(block_count(75, 61, hull::cuda::weight_block_bytes) > 1);
 
 TEST_CASE("matrices in parts") { check_net<wide, Outward>(11); }
 TEST_CASE("filters in parts") { check_net<planes, Outward>(12); }
-TEST_CASE("parts of a residual network") { check_net<residual, Nearest>(13); }
+TEST_CASE("parts of a residual network") { check_net<residual, Outward>(13); }
+#ifndef HULL_CUDA_QUICK
+TEST_CASE("matrices in parts, on tensor cores") {
+  check_net<broad, Outward, hull::cuda::Tf32x3>(14);
+  if (hull::cuda::has_wgmma()) check_net<broad, Outward, hull::cuda::Fp16x3>(14);
+}
+#endif

@@ -18,7 +18,8 @@ using namespace hull::reference;
 namespace {
 
 auto outputs_of(parameter_map const& p) {
-  return [values = std::make_shared<point_values<deep>>(p)](std::vector<double> const& x) { return values->outputs(x); };
+  return
+      [values = std::make_shared<point_values<deep>>(p)](std::vector<double> const& x) { return values->outputs(x); };
 }
 
 template <Sharding Policy, std::size_t P>

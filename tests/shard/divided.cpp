@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // TensorParallel: bounds near those of one rank, and sound; hidden neurons of divided layers included.
-#include <doctest/doctest.h>
-
 #include "divided.hpp"
+
+#include <doctest/doctest.h>
 
 using namespace hull;
 using namespace hull::reference;

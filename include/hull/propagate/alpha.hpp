@@ -227,7 +227,6 @@ class row_climber final : climbing_steps<Net, M> {
   void split_row_chunk(coefficient_plan<Net> const& layout, std::span<form_task const> tasks, std::size_t splits,
                        std::span<std::array<std::size_t, 2> const> those, Use& use) {
     using S = stage<Net, K>;
-    if (those.empty()) return;
     std::size_t const mark = rows_->used();
     auto work = this->carve_chunk(layout, row_block::anywhere, K - 1, those.size(), splits, false, false);
     this->start_chunk(work, K - 1);

@@ -38,11 +38,11 @@ struct memory_request final {
 
   hidden_bounds method = hidden_bounds::crown;
   std::size_t boxes = 1;
-  std::size_t row_bytes = unset;                // most for rows, all ranks together; memory_plan sets the default
-  bool intersect = true;                        // propagation::intersect_hidden
-  std::size_t ranks = 1;                        // that divide the rows, or their columns
-  std::size_t threads = 1;                      // of each rank
-  std::size_t tasks = most_climbing;            // optimised specification rows in a chunk
+  std::size_t row_bytes = unset;      // most for rows, all ranks together; memory_plan sets the default
+  bool intersect = true;              // propagation::intersect_hidden
+  std::size_t ranks = 1;              // that divide the rows, or their columns
+  std::size_t threads = 1;            // of each rank
+  std::size_t tasks = most_climbing;  // optimised specification rows in a chunk
 };
 
 namespace detail {

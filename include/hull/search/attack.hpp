@@ -31,7 +31,7 @@ struct attack_point final {
 template <Network Net, class M>
 class attack final {
  public:
-  attack(M& machine, std::size_t row_bytes) : bounds_(machine, row_bytes) {}
+  attack(M& machine, std::size_t row_bytes) : machine_(&machine), bounds_(machine, row_bytes) {}
 
   /// Returns the inputs of a confirmed counterexample of one of `disjuncts`, or nothing. `restarts` starting points for
   /// each; stops at the deadline. Cost: a forward and a backward pass over all points per step.
@@ -46,23 +46,36 @@ class attack final {
     return search_from(spec, std::move(points), options.steps, confirm, end);
   }
 
-  /// The same from given starting points.
+  /// The same from given starting points, which ranks divide; all get the first counterexample, in the order of points.
   [[nodiscard]] std::vector<double> search_from(specification const& spec, std::vector<attack_point> points,
                                                 std::size_t steps, confirm_function const& confirm,
                                                 deadline const& end) {
     bounds_.stop_at(end);
-    double step = 0.25;  // of each coordinate's range
+    row_range const mine = machine_->own_part(points.size());
+    std::vector<attack_point> own(points.begin() + static_cast<std::ptrdiff_t>(mine.first),
+                                  points.begin() + static_cast<std::ptrdiff_t>(mine.last));
+    if (own.empty() && !points.empty()) own.push_back(points.front());  // passes may be collectives
+    double step = 0.25;                                                 // of each coordinate's range
     std::size_t const period = std::max<std::size_t>(1, steps / 6);
     try {
       for (std::size_t round = 0; round <= steps; ++round) {
-        auto const worst = gradients(spec, points);
-        for (std::size_t p = 0; p < points.size(); ++p) {
+        auto const worst = gradients(spec, own);
+        std::size_t const none = points.size();
+        std::size_t first = none;
+        for (std::size_t p = 0; p < mine.size() && first == none; ++p) {
           if (worst[p].value > 0) continue;
-          end.check();  // confirming takes far longer than a point of the batch
-          auto inside = coordinates(points[p].at);
-          if (confirm(inside)) return inside;
+          if (end.passed_here()) break;  // confirming takes far longer than a point of the batch
+          if (confirm(coordinates(own[p].at))) first = mine.first + p;
         }
-        for (std::size_t p = 0; p < points.size(); ++p) descend(points[p], spec, worst[p].gradient, step);
+        std::size_t const found = machine_->least_of_parts(first);
+        if (found < none) {
+          std::vector<double> inside(spec.inputs, 0.0);
+          if (found == first) inside = coordinates(own[found - mine.first].at);
+          machine_->add_own_parts(inside.data(), inside.size());
+          return inside;
+        }
+        end.check();
+        for (std::size_t p = 0; p < own.size(); ++p) descend(own[p], spec, worst[p].gradient, step);
         if ((round + 1) % period == 0) step *= 0.5;
       }
     } catch (deadline_passed const&) {  // the caller sees it from `end`
@@ -145,6 +158,7 @@ class attack final {
     return largest;
   }
 
+  M* machine_;
   propagation<Net, M> bounds_;
 };
 

@@ -43,6 +43,11 @@ class lone_member final {
   static void add_ranks(T* /*numbers*/, std::size_t /*count*/) {}
   static void all_gather(float const* /*part*/, float* /*all*/, std::size_t /*count*/) {}
 
+  // Things that all ranks would do alike, and may divide.
+  [[nodiscard]] static row_range own_part(std::size_t count) { return {0, count}; }
+  [[nodiscard]] static std::size_t least_of_parts(std::size_t number) { return number; }
+  static void add_own_parts(double* /*numbers*/, std::size_t /*count*/) {}
+
  private:
   weights_type const* weights_;
 };
@@ -128,6 +133,15 @@ class row_member final {
                        count * sizeof(float));
   }
 
+  // Things that all ranks would do alike, and may divide: only where they are in step. Collectives then.
+  [[nodiscard]] row_range own_part(std::size_t count) const {
+    return in_step_ ? share_of(count, ranks_->rank(), ranks_->size()) : row_range{0, count};
+  }
+  [[nodiscard]] std::size_t least_of_parts(std::size_t number) const { return in_step_ ? least(number) : number; }
+  void add_own_parts(double* numbers, std::size_t count) const {
+    if (in_step_ && several()) ranks_->sum(numbers, count);
+  }
+
  private:
   static constexpr bool collects = requires { typename Weights::sharded; };
 
@@ -175,6 +189,10 @@ class divided_member final {
   template <class T>
   static void add_ranks(T* /*numbers*/, std::size_t /*count*/) {}
   static void all_gather(float const* /*part*/, float* /*all*/, std::size_t /*count*/) {}
+  // all ranks work on everything together
+  [[nodiscard]] static row_range own_part(std::size_t count) { return {0, count}; }
+  [[nodiscard]] static std::size_t least_of_parts(std::size_t number) { return number; }
+  static void add_own_parts(double* /*numbers*/, std::size_t /*count*/) {}
 
   template <class T>
   void sum(T* values, std::size_t count) const {

@@ -2,14 +2,15 @@
 // Ranks with a GPU each: NCCL. This header and nccl_parts.cuh are the only ones that need nccl.h.
 //
 // NCCL has to be told by others who takes part, and does not say who failed. So it starts from another communicator of
-// the same ranks (Rendezvous, Mpi) and asks that one, while it waits, whether all are well. What may block in NCCL (start,
-// first connections, end) runs on a thread of its own, which is left behind if a rank is lost; then streams are polled,
-// and a wait that cannot end is left by ncclCommAbort. (Nonblocking communicators start a thread for every operation:
-// 0.1 ms each, where all ranks wait for the slowest.)
+// the same ranks (Rendezvous, Mpi) and asks that one, while it waits, whether all are well. What may block in NCCL
+// (start, first connections, end) runs on a thread of its own, which is left behind if a rank is lost; then streams are
+// polled, and a wait that cannot end is left by ncclCommAbort. (Nonblocking communicators start a thread for every
+// operation: 0.1 ms each, where all ranks wait for the slowest.)
 #pragma once
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdlib>
@@ -56,6 +57,7 @@ class Nccl final {
       start(ids[0]);
       background_ = std::unique_ptr<Nccl>(new Nccl(launcher_, back));
       background_->device_ = device_;
+      background_->failed_ = failed_;
       background_->start(ids[1]);
     } catch (std::exception const& e) {
       launcher_->fail(e.what());
@@ -69,8 +71,9 @@ class Nccl final {
   ~Nccl() {
     bool const over = !comm_ || !broken_.empty() || (background_ && !background_->comm_) ||
                       std::uncaught_exceptions() > started_with_ || !launcher_->lost().empty();
-    if (over) {
+    if (over) {  // kernels may wait for a rank that is gone: nothing is freed before they end
       if (background_) background_->comm_.reset();
+      comm_.reset();
       return;
     }
     background_.reset();
@@ -125,6 +128,7 @@ class Nccl final {
 
   void fail(std::string const& why) {
     if (broken_.empty()) broken_ = why;
+    *failed_ = true;
     launcher_->fail(why);
   }
 
@@ -195,7 +199,13 @@ class Nccl final {
           config.maxCTAs = most_blocks;
           ncclResult_t result = ncclCommInitRankConfig(state.get(), size, id, rank, &config);
           if (result != ncclSuccess) return result;
-          return ncclAllGather(values + rank, values, 1, ncclFloat32, *state, stream);  // connects
+          for (int const count :
+               {1, static_cast<int>(staging_bytes / sizeof(float)) / size}) {  // what both take connects
+            if (result != ncclSuccess) break;
+            result = ncclAllGather(values + rank * count, values, static_cast<std::size_t>(count), ncclFloat32, *state,
+                                   stream);
+          }
+          return result;
         },
         10 * patience());
     comm_.reset(*state);
@@ -206,24 +216,24 @@ class Nccl final {
   /// The first exchange makes connections between all pairs, with buffers that only sums need.
   void connect_pairs() {
     if (std::exchange(pairs_connected_, true) || size_ == 1) return;
-    expect_success(attended("connections for sums",
-                            [comm = comm_.get(), stream = stream_.get(), rank = static_cast<int>(rank_),
-                             values = reinterpret_cast<float*>(staged_.get()), size = static_cast<int>(size_),
-                             device = device_] {
-                              cudaSetDevice(device);
-                              ncclGroupStart();
-                              for (int r = 0; r < size; ++r) {
-                                if (r == rank) continue;
-                                ncclSend(values + rank, 1, ncclFloat32, r, comm, stream);
-                                ncclRecv(values + size + r, 1, ncclFloat32, r, comm, stream);
-                              }
-                              return ncclGroupEnd();
-                            }),
-                   "connections for sums");
+    expect_success(
+        attended("connections for sums",
+                 [comm = comm_.get(), stream = stream_.get(), rank = static_cast<int>(rank_),
+                  values = reinterpret_cast<float*>(staged_.get()), size = static_cast<int>(size_), device = device_] {
+                   cudaSetDevice(device);
+                   ncclGroupStart();
+                   for (int r = 0; r < size; ++r) {
+                     if (r == rank) continue;
+                     ncclSend(values + rank, 1, ncclFloat32, r, comm, stream);
+                     ncclRecv(values + size + r, 1, ncclFloat32, r, comm, stream);
+                   }
+                   return ncclGroupEnd();
+                 }),
+        "connections for sums");
   }
 
-  /// Runs `calls`, which may wait for other ranks inside NCCL, on a thread of its own. Throws hull::error, and leaves the
-  /// thread behind with all that it uses, if a rank is lost, or after `limit` seconds (0: none).
+  /// Runs `calls`, which may wait for other ranks inside NCCL, on a thread of its own. Throws hull::error, and leaves
+  /// the thread behind with all that it uses, if a rank is lost, or after `limit` seconds (0: none).
   template <class Calls>
   ncclResult_t attended(char const* what, Calls calls, double limit = 0) {
     std::packaged_task<ncclResult_t()> task(std::move(calls));
@@ -330,9 +340,13 @@ class Nccl final {
   /// While work of several ranks is under way.
   void look_after_others() {
     if (std::string const why = launcher_->lost(); !why.empty()) give_up(why);
-    ncclResult_t state = ncclSuccess;
-    if (comm_) expect_success(ncclCommGetAsyncError(comm_.get(), &state), "asynchronous error");
-    expect_success(state, "asynchronous error");
+    if (*failed_) give_up(broken_.empty() ? "another collective of this rank has failed" : broken_);
+    for (Nccl* one : {this, background_.get()}) {  // streams wait for each other
+      if (one == nullptr || !one->comm_) continue;
+      ncclResult_t state = ncclSuccess;
+      expect_success(ncclCommGetAsyncError(one->comm_.get(), &state), "asynchronous error");
+      expect_success(state, "asynchronous error");
+    }
   }
 
   void expect_success(ncclResult_t found, char const* what) {
@@ -360,6 +374,7 @@ class Nccl final {
   }
   [[noreturn]] void give_up(std::string const& why) {
     broken_ = why;
+    *failed_ = true;
     comm_.reset();  // ends its kernels, which may wait for a rank that is gone
     throw error(why, fault::device);
   }
@@ -371,6 +386,7 @@ class Nccl final {
   int device_ = 0;
   int started_with_ = std::uncaught_exceptions();
   std::string broken_;  // why it cannot be used any more
+  std::shared_ptr<std::atomic<bool>> failed_ = std::make_shared<std::atomic<bool>>(false);  // this rank, with whichever
   bool pairs_connected_ = false;
   detail::nccl_stream stream_;
   detail::nccl_event parts_read_;

@@ -24,7 +24,8 @@ struct taken_device final {
 /// The device of a rank that is number `local` of its host, made current. Throws hull::error if there is none.
 [[nodiscard]] inline taken_device take_device(std::size_t local) {
   auto const check = [](cudaError_t found, char const* what) {
-    if (found != cudaSuccess) throw error(std::string("CUDA: ") + what + ": " + cudaGetErrorString(found), fault::device);
+    if (found != cudaSuccess)
+      throw error(std::string("CUDA: ") + what + ": " + cudaGetErrorString(found), fault::device);
   };
   int count = 0;
   cudaError_t const found = cudaGetDeviceCount(&count);

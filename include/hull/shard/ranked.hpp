@@ -34,6 +34,11 @@ class ranked {
     member_.add_ranks(numbers, count);
   }
 
+  // Things that all ranks would do alike, and may divide: this one's; the least number of any rank; sums over them.
+  [[nodiscard]] row_range own_part(std::size_t count) const { return member_.own_part(count); }
+  [[nodiscard]] std::size_t least_of_parts(std::size_t number) const { return member_.least_of_parts(number); }
+  void add_own_parts(double* numbers, std::size_t count) const { member_.add_own_parts(numbers, count); }
+
   // Ranks that divide neurons: there are none but this (backend/cpu/divided_machine.hpp has others).
   [[nodiscard]] static std::size_t least(std::size_t number) { return number; }
   [[nodiscard]] static std::size_t place() { return 0; }

@@ -72,8 +72,8 @@ class divided_machine final : public machine<Net, R, Member> {
     if constexpr (is<S>(role::first)) {
       for (auto* one : {&lower, &upper}) {
         std::vector<float> all(whole_size<S>(), 0.0f);
-        std::copy_n(one->begin(), valid<S>(),
-                    all.begin() + static_cast<std::ptrdiff_t>(this->member_.place() * S::size));
+        std::size_t const before = std::min(this->member_.place() * S::size, all.size());
+        std::copy_n(one->begin(), valid<S>(), all.begin() + static_cast<std::ptrdiff_t>(before));
         this->member_.sum(all.data(), all.size());
         *one = std::move(all);
       }

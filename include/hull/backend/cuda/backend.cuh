@@ -17,8 +17,7 @@ struct machine_of final {
   using type = machine<Net, R, Member, P>;
 };
 template <Network Net, class R, class Member, class P>
-requires(ranks_of<Net> > 1)
-struct machine_of<Net, R, Member, P> final {
+requires(ranks_of<Net> > 1) struct machine_of<Net, R, Member, P> final {
   using type = divided_machine<Net, R, Member, P>;
 };
 

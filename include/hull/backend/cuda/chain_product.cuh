@@ -30,8 +30,8 @@ struct relaxed_rows final {
   float const* a;
   row_block rows;
   stage_state s;
-  double share;  // 1 + the relative error of a sum over the live columns
-  bool several;  // boxes; else all rows are of the first
+  double share;        // 1 + the relative error of a sum over the live columns
+  bool several;        // boxes; else all rows are of the first
   bool counts = true;  // adds the constants: once, where a matrix comes in blocks
 };
 

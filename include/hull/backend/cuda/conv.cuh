@@ -46,8 +46,8 @@ struct conv_weights final {
 
 inline constexpr unsigned forward_parts = 8;  // of the source channels, each a warp's
 
-/// A block takes 32 elements of the head in one box or several; a warp of it some source channels. Sums in double, in an
-/// order that never changes. With `kept` they go there, without the bias.
+/// A block takes 32 elements of the head in one box or several; a warp of it some source channels. Sums in double, in
+/// an order that never changes. With `kept` they go there, without the bias.
 template <class R>
 __global__ void __launch_bounds__(warp* forward_parts)
     conv_forward_kernel(conv_plan plan, float const* __restrict__ weight, float const* __restrict__ bias, bool rounded,

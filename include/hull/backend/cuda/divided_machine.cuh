@@ -82,7 +82,8 @@ class divided_machine final : public machine<Net, R, Member, P> {
     if constexpr (is<S>(role::first)) {
       for (auto* one : {&lower, &upper}) {
         std::vector<float> all(whole_size<S>(), 0.0f);
-        std::copy_n(one->begin(), valid<S>(), all.begin() + static_cast<std::ptrdiff_t>(place() * S::size));
+        std::size_t const before = std::min(place() * S::size, all.size());
+        std::copy_n(one->begin(), valid<S>(), all.begin() + static_cast<std::ptrdiff_t>(before));
         member_.sum(all.data(), all.size());
         *one = std::move(all);
       }
@@ -303,7 +304,8 @@ class divided_machine final : public machine<Net, R, Member, P> {
     auto* const places = reinterpret_cast<double*>(device_.mail());
     each_row(rows, [&](unsigned blocks) { copy_constants_kernel<true><<<blocks, block, 0, stream()>>>(rows, places); });
     sum(places, numbers);
-    each_row(rows, [&](unsigned blocks) { copy_constants_kernel<false><<<blocks, block, 0, stream()>>>(rows, places); });
+    each_row(rows,
+             [&](unsigned blocks) { copy_constants_kernel<false><<<blocks, block, 0, stream()>>>(rows, places); });
   }
 
   /// Launches a kernel with a thread for each row.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Kernels of ranks that divide neurons (divided_machine.cuh): who sends rows, and what each counts of a row's constants.
-// A row with sign 0 is that of another rank's neuron.
+// Kernels of ranks that divide neurons (divided_machine.cuh): who sends rows, and what each counts of a row's
+// constants. A row with sign 0 is that of another rank's neuron.
 #pragma once
 
 #include <cmath>

@@ -74,7 +74,8 @@ __global__ void exchange_intervals_kernel(interval_parts p) {
   }
 }
 
-/// Gives every rank the intervals of neurons[0, count), of which each rank has refined its share. `ranks`: device_ranks.
+/// Gives every rank the intervals of neurons[0, count), of which each rank has refined its share. `ranks`:
+/// device_ranks.
 template <class Ranks>
 void gather_intervals(device const& at, Ranks& ranks, stage_state const& s, index_t const* neurons, std::size_t count) {
   constexpr unsigned threads = 128;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <exception>
 #include <span>
 #include <utility>
 #include <vector>
@@ -25,6 +26,15 @@ class host : public ranked<Member> {
   host(Member member, std::size_t counters) : ranked<Member>(member), device_(counters) {
     if constexpr (requires(cudaStream_t s) { member.others().finish(s); }) {
       device_.wait_by([&ranks = member.others()](cudaStream_t stream) { ranks.finish(stream); });
+    }
+  }
+
+  host(host const&) = delete;
+  host& operator=(host const&) = delete;
+  ~host() {
+    try {
+      device_.finish();  // else freeing memory would wait for a collective that never ends
+    } catch (std::exception const&) {
     }
   }
 

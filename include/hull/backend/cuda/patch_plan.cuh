@@ -94,7 +94,7 @@ using patch_table = std::array<std::array<patch, stage_count<Net>>, stage_count<
 template <Network Net>
 [[nodiscard]] constexpr patch_table<Net> make_patches() {
   patch_table<Net> table{};
-  if constexpr (ranks_of<Net> > 1) return table;  // ranks add up rows of neurons that only one of them knows
+  if constexpr (1 < ranks_of<Net>) return table;  // ranks add up rows of neurons that only one of them knows
   for_each_stage_backward<stage_count<Net> - 1>([&]<std::size_t K> {
     using S = stage<Net, K>;
     if constexpr (HeadOf<typename S::head, conv_head>) {

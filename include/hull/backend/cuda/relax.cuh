@@ -253,8 +253,8 @@ __device__ inline double add_constants(row_block const& rows, std::size_t r, sta
 }
 
 /// Takes rows from the output of a stage to its head, `Rows` of them in a block: as cpu::relax_rows. From `a` to
-/// `moved`, which may be the same. `counts`: adds the stage's constants. With several rows in a block all are of the first box: its lines are read once for
-/// all.
+/// `moved`, which may be the same. `counts`: adds the stage's constants. With several rows in a block all are of the
+/// first box: its lines are read once for all.
 template <bool Outward, bool Finish, unsigned Threads, unsigned Rows>
 __global__ void __launch_bounds__(Threads)
     relax_rows_kernel(row_block rows, stage_state s, float const* a, float* moved, double share, bool counts) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// 1/P of every weight tensor in the device memory of each of P ranks (FullySharded). Blocks are collected from all ranks
-// into two buffers, one ahead of use where the communicator has collectives in the order of a stream. Vectors are whole.
+// 1/P of every weight tensor in the device memory of each of P ranks (FullySharded). Blocks are collected from all
+// ranks into two buffers, one ahead of use where the communicator has collectives in the order of a stream. Vectors are
+// whole.
 #pragma once
 
 #include <algorithm>
@@ -22,7 +23,9 @@ namespace hull::cuda {
 
 /// Whether a member's rank holds parts of weight tensors only.
 template <class Member>
-concept HoldsParts = requires { typename Member::weights_type::sharded; };
+concept HoldsParts = requires {
+  typename Member::weights_type::sharded;
+};
 
 /// As whole_weights, block by block. All ranks ask for the same blocks in the same order.
 template <Network Net, class Member>
@@ -66,8 +69,9 @@ class sharded_weights final {
   sharded_weights(sharded_weights const&) = delete;
   sharded_weights& operator=(sharded_weights const&) = delete;
   ~sharded_weights() {
-    try {
+    try {                            // nothing is freed that is in use
       ranks_.finish(stream_.get());  // the other ranks are in the same collective
+      at_->finish();
     } catch (std::exception const&) {  // they are not: one is lost, and whoever waits for work has said so
     }
   }
@@ -123,8 +127,8 @@ class sharded_weights final {
     return b;
   }
 
-  /// The block that comes after block b in a pass, as long as nothing is known: of the same tensor, else the first one of
-  /// the next tensor in this direction.
+  /// The block that comes after block b in a pass, as long as nothing is known: of the same tensor, else the first one
+  /// of the next tensor in this direction.
   static std::size_t guess_after(way going, std::size_t b) {
     if (b + 1 < blocks.size() && (blocks[b + 1].slot == blocks[b].slot || going == way::forward)) return b + 1;
     if (going == way::forward) return none;
@@ -143,8 +147,12 @@ class sharded_weights final {
     if (ranks_.size() == 1) return f(static_cast<float const*>(shards_.get() + shard_at_[b]));
     if (last_ != nullptr) *last_ = b;
     last_ = &after_[static_cast<std::size_t>(going)][b];
-    std::size_t const here = side_[0].block == b ? 0 : 1;
-    buffer& now = side_[here];
+    if (side_[0].block == b || side_[1].block == b) {
+      here_ = side_[0].block == b ? 0 : 1;
+    } else {
+      here_ = 1 - here_;  // the other one is in use
+    }
+    buffer& now = side_[here_];
     if (now.block != b) collect(now, b);
     if constexpr (ahead) {
       if (stalls_.full()) at_->finish();
@@ -157,7 +165,7 @@ class sharded_weights final {
       throw;
     }
     if (ahead) now.used.record(at_->stream());
-    buffer& other = side_[1 - here];
+    buffer& other = side_[1 - here_];
     if (ahead && *last_ != none && *last_ != b && *last_ != other.block) collect(other, *last_);
   }
 
@@ -218,10 +226,11 @@ class sharded_weights final {
   urgent_stream stream_;
   device_block<float> vectors_, shards_, buffers_;
   mutable std::array<buffer, 2> side_;
+  mutable std::size_t here_ = 0;  // the side that is in use
   mutable stopwatch_events stalls_;
-  std::array<std::size_t, blocks.size() + 1> shard_at_{};                // [block]
+  std::array<std::size_t, blocks.size() + 1> shard_at_{};                      // [block]
   mutable std::array<std::array<std::size_t, blocks.size() + 1>, 2> after_{};  // [way][block]
-  mutable std::size_t* last_ = nullptr;                                  // what comes after the last block in use
+  mutable std::size_t* last_ = nullptr;                                        // what comes after the last block in use
   std::array<float, graph<Net>::size> largest_{};
 };
 

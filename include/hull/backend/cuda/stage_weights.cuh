@@ -16,6 +16,7 @@
 #include <hull/backend/cuda/step_memory.cuh>
 #include <hull/backend/cuda/weights.cuh>
 #include <hull/net/blocks.hpp>
+#include <hull/net/divide.hpp>
 #include <hull/net/parameters.hpp>
 
 namespace hull::cuda {
@@ -31,13 +32,17 @@ class stage_weights : public host<Member>, public step_memory<Net, P> {
   explicit stage_weights(Member member)
       : host<Member>(member, counters),
         weights_(member, device_, scans_weights()),
-        others_(ranks_of_member<Member>::make(member)) {}
+        others_(ranks_of_member<Member>::make(member)) {
+    if constexpr (scans_weights() && (ranks_of<Net>) > 1) weights_.agree_on_largest(member);
+  }
 
   /// What a rank holds of the parameters on its device, where it does not hold all.
-  [[nodiscard]] static constexpr parameter_bytes held(std::size_t ranks)
-      requires HoldsParts<Member> { return sharded_weights<Net, Member>::held(ranks); }
+  [[nodiscard]] static constexpr parameter_bytes held(std::size_t ranks) requires HoldsParts<Member> {
+    return sharded_weights<Net, Member>::held(ranks);
+  }
   /// What collectives on device memory have cost. Waits for the device.
-  [[nodiscard]] device_cost communication() const requires requires { typename Member::communicator; } {
+  [[nodiscard]] device_cost communication() const requires requires { typename Member::communicator; }
+  {
     device_cost all = others_.cost();
     if constexpr (HoldsParts<Member>) all += weights_.cost();
     return all;

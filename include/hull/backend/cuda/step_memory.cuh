@@ -53,7 +53,8 @@ struct step_memory {
     return 0;
   }
   /// What rows get here beside what they get anywhere: the scratch of products on tensor cores, and room for larger
-  /// chunks, because each ends with a few rows that do not fill a GPU (10 % of CROWN's time on a convolutional network).
+  /// chunks, because each ends with a few rows that do not fill a GPU (10 % of CROWN's time on a convolutional
+  /// network).
   [[nodiscard]] static constexpr std::size_t row_bytes_beside() {
     constexpr std::size_t larger_chunks = std::size_t{64} << 20;
     std::size_t most = 0;

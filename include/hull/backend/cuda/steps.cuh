@@ -42,7 +42,6 @@ template <Network Net, class R, class Member, class P>
 class steps : public stage_weights<Net, Member, P> {
  protected:
   using base = stage_weights<Net, Member, P>;
-  using typename base::sizes;
   using base::block;
   using base::device_;
   using base::member_;
@@ -50,6 +49,7 @@ class steps : public stage_weights<Net, Member, P> {
   using base::settle;
   using base::stream;
   using base::weights_;
+  using typename base::sizes;
 
  public:
   using rounding = R;
@@ -184,7 +184,8 @@ class steps : public stage_weights<Net, Member, P> {
     if constexpr (HeadOf<typename S::head, conv_head>) {
       if (are_patches<S>(rows)) {  // optimised rows, whose patches go on to the input
         this->template with_filters<S>(way::back, [&](conv_weights const& w) {
-          patch_product<conv_numbers::floats>(stream(), patch_step_of<S>(w, rows.start, true, this->template largest_weight<S>()),
+          patch_product<conv_numbers::floats>(stream(),
+                                              patch_step_of<S>(w, rows.start, true, this->template largest_weight<S>()),
                                               w.weight, rows, a[S::number], scratch, *x[0], out[0]);
         });
         return;
@@ -195,8 +196,8 @@ class steps : public stage_weights<Net, Member, P> {
         row_range const mine = this->template live_in<S>(w, *x[0]);
         sizes::template precision_of<S>::multiply(device_, {a[S::number], y.live_count}, rows.count, y.live_count,
                                                   base::template live_weights<S, false>(w, y, *x[0], mine), mine.size(),
-                                                  this->template largest_weight<S>(), out[0] + mine.first, x[0]->live_count,
-                                                  overwrite[0], scratch);
+                                                  this->template largest_weight<S>(), out[0] + mine.first,
+                                                  x[0]->live_count, overwrite[0], scratch);
       });
     } else {
       for (std::size_t i = 0; i < x.size(); ++i) {
@@ -308,12 +309,13 @@ class steps : public stage_weights<Net, Member, P> {
     if constexpr (HeadOf<typename S::head, linear_head>) {
       if constexpr (base::template blocks_of<S>() > 1) {
         block_ends_kernel<<<blocks_for(base::template blocks_of<S>(), block), block, 0, stream()>>>(
-            x[0]->live, device_.counter(S::template input<0>), base::template width_of<S>(), base::template blocks_of<S>(),
-            device_.counter(base::block_ends[S::number]));
+            x[0]->live, device_.counter(S::template input<0>), base::template width_of<S>(),
+            base::template blocks_of<S>(), device_.counter(base::block_ends[S::number]));
         check_launch("block_ends");
       }
       weights_.template any_blocks<S::info.head>(way::forward, [&](column_block const& w) {
-        linear_forward<R>(stream(), this->template dense<S>(), w, base::template width_of<S>(), *x[0], y, state.batch, sums, keeps);
+        linear_forward<R>(stream(), this->template dense<S>(), w, base::template width_of<S>(), *x[0], y, state.batch,
+                          sums, keeps);
       });
     }
     if constexpr (HeadOf<typename S::head, conv_head>) {
@@ -383,10 +385,10 @@ class steps : public stage_weights<Net, Member, P> {
     if constexpr (HeadOf<typename S::head, conv_head>) {
       terms = conv_terms(S::shape, S::head::filter), in_chain = conv_in_chain(S::shape, S::head::filter);
     }
-    return {rounds::template roundings<S>(), in_chain, HeadOf<typename S::head, linear_head>, this->template rounded<S>(),
+    return {rounds::template roundings<S>(), in_chain, HeadOf<typename S::head, linear_head>,
+            this->template rounded<S>(),
             sizes::template precision_of<S>::errors(terms, this->template largest_weight<S>())};
   }
-
 };
 
 }  // namespace hull::cuda

@@ -363,9 +363,9 @@ void launch_tensor_product(cudaStream_t stream, plain_rows const& a, std::size_t
 /// whole row of C, and so may a number above 2^127 in A or B.
 /// Cost: 2 rows terms columns FLOP, three times that on tensor cores. `processors`: of the device.
 template <bool Transposed>
-void tensor_product(cudaStream_t stream, std::size_t processors, plain_rows const& a, std::size_t rows, std::size_t terms,
-                    gathered<Transposed> const& b, std::size_t columns, float* c, std::size_t c_stride,
-                    bool overwrite) {
+void tensor_product(cudaStream_t stream, std::size_t processors, plain_rows const& a, std::size_t rows,
+                    std::size_t terms, gathered<Transposed> const& b, std::size_t columns, float* c,
+                    std::size_t c_stride, bool overwrite) {
   if (rows == 0 || columns == 0) return;
   constexpr std::size_t most = std::size_t{1} << 30;  // offsets inside a row are counted in bytes, in 32 bits
   expect(std::max<std::size_t>(terms, b.stride) < most,

@@ -124,6 +124,19 @@ class whole_weights final {
     return largest_[I];
   }
 
+  /// Where ranks have parts of one network's matrices: the largest of any rank, because one of them counts what the
+  /// parts of all can lose. A collective.
+  void agree_on_largest(Member const& member) {
+    std::size_t const ranks = member.parts();
+    std::vector<double> all(ranks * largest_.size(), 0.0);
+    for (std::size_t i = 0; i < largest_.size(); ++i) all[i * ranks + member.place()] = largest_[i];
+    member.sum(all.data(), all.size());
+    for (std::size_t i = 0; i < largest_.size(); ++i) {
+      for (std::size_t r = 0; r < ranks; ++r)
+        largest_[i] = std::max(largest_[i], static_cast<float>(all[i * ranks + r]));
+    }
+  }
+
   /// Calls f(column_block) for the blocks of the matrix of Linear node I, in order.
   template <std::size_t I, class F>
   void each_block(way, F&& f) const {
