@@ -337,7 +337,6 @@ class Nccl final {
     expect_success(asked == ncclSuccess ? enqueued : asked, what);
   }
 
-  /// While work of several ranks is under way.
   void look_after_others() {
     if (std::string const why = launcher_->lost(); !why.empty()) give_up(why);
     if (*failed_) give_up(broken_.empty() ? "another collective of this rank has failed" : broken_);
