@@ -92,7 +92,7 @@ class machine : public steps<Net, R, Member, P> {
 
   /// Before the first step of optimised rows that have `tables`.
   void begin_climbing(network_state<Net> const& state, free_state<Net> const& free, row_block const& rows) const {
-    for_each_stage<1, stage_count<Net>>([&]<std::size_t K> {
+    for_each_stage<1, stage_count<Net> - 1>([&]<std::size_t K> {  // the last one is before no start
       if (K >= rows.start) return;
       climb_table<stage<Net, K>>(stream(), patches<Net>[rows.start][K], state.stage[K], free.stage[K],
                                  rows.tables + climb_table_offset<Net>(rows.start, K));
