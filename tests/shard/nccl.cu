@@ -4,6 +4,7 @@
 //   nccl collectives    what each rank gets, from host and device memory, on two threads at once
 //   nccl fail           the last rank fails, the others' collectives throw its message
 //   nccl killed         the last rank is killed, the others' collectives throw its number
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <csignal>
@@ -76,48 +77,70 @@ std::vector<int> part_of(std::size_t rank, std::size_t count) {
 std::byte const* bytes(void const* p) { return static_cast<std::byte const*>(p); }
 std::byte* bytes(void* p) { return static_cast<std::byte*>(p); }
 
+/// Memory of the device and a stream, taken before collectives begin and given back after them: both wait for all work
+/// of the device, that of another thread too, in which other ranks may be missing.
+class device_room final {
+ public:
+  explicit device_room(std::size_t bytes) {
+    cudaMalloc(&memory_, bytes);
+    cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking);
+  }
+  device_room(device_room const&) = delete;
+  device_room& operator=(device_room const&) = delete;
+  ~device_room() {
+    cudaStreamDestroy(stream_);
+    cudaFree(memory_);
+  }
+  template <class T>
+  [[nodiscard]] T* as() const {
+    return static_cast<T*>(memory_);
+  }
+  [[nodiscard]] cudaStream_t stream() const { return stream_; }
+
+ private:
+  void* memory_ = nullptr;
+  cudaStream_t stream_ = nullptr;
+};
+
 template <class T>
-void check_sums(Nccl& ranks, std::size_t count, cudaStream_t stream) {
+void check_sums(Nccl& ranks, std::size_t count, device_room const& room) {
+  cudaStream_t const stream = room.stream();
   auto values = terms<T>(ranks.rank(), count);
   ranks.sum(values.data(), count);
   check(is_sum(values, ranks.size()), "sum of " + std::to_string(count));
   values = terms<T>(ranks.rank(), count);
-  T* on_device = nullptr;
-  cudaMalloc(&on_device, count * sizeof(T));
+  T* const on_device = room.as<T>();
   cudaMemcpyAsync(on_device, values.data(), count * sizeof(T), cudaMemcpyHostToDevice, stream);
   ranks.sum_device(on_device, count, stream);
   cudaMemcpyAsync(values.data(), on_device, count * sizeof(T), cudaMemcpyDeviceToHost, stream);
   ranks.finish(stream);
   check(is_sum(values, ranks.size()), "sum on the device of " + std::to_string(count));
-  cudaFree(on_device);
 }
 
-void check_collectives(Nccl& ranks) {
+constexpr std::size_t most_numbers = 2'500'000;  // more than the buffers hold
+
+void check_collectives(Nccl& ranks, device_room const& room) {
   cudaSetDevice(ranks.device());
-  cudaStream_t stream = nullptr;
-  cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
-  for (std::size_t const count : {1, 7, 100'000, 2'500'000}) {  // the last is more than the buffers hold
+  cudaStream_t const stream = room.stream();
+  for (std::size_t const count : {std::size_t{1}, std::size_t{7}, std::size_t{100'000}, most_numbers}) {
     auto const part = part_of(ranks.rank(), count);
     std::vector<int> all(count * ranks.size());
     ranks.all_gather(bytes(part.data()), bytes(all.data()), count * sizeof(int));
     check(is_gathered(all, count), "all_gather of " + std::to_string(count));
 
     std::fill(all.begin(), all.end(), -1);
-    int* on_device = nullptr;
-    cudaMalloc(&on_device, all.size() * sizeof(int));
+    int* const on_device = room.as<int>();
     int* const own = on_device + ranks.rank() * count;
     cudaMemcpyAsync(own, part.data(), count * sizeof(int), cudaMemcpyHostToDevice, stream);
     ranks.all_gather_device(bytes(own), bytes(on_device), count * sizeof(int), stream);
     cudaMemcpyAsync(all.data(), on_device, all.size() * sizeof(int), cudaMemcpyDeviceToHost, stream);
     ranks.finish(stream);
     check(is_gathered(all, count), "all_gather on the device of " + std::to_string(count));
-    cudaFree(on_device);
 
-    check_sums<float>(ranks, count, stream);
-    check_sums<double>(ranks, count, stream);
+    check_sums<float>(ranks, count, room);
+    check_sums<double>(ranks, count, room);
   }
   check(ranks.any(1U << ranks.rank()) == (1U << ranks.size()) - 1, "any");
-  cudaStreamDestroy(stream);
 }
 
 /// What ends this rank's collectives.
@@ -130,20 +153,23 @@ std::string end_of(Nccl& ranks) {
 }
 
 int one_rank(std::string const& what) {
+  alarm(120);  // nothing hangs
   try {
     Rendezvous others;
     Nccl ranks(others);
     std::string const last = "rank " + std::to_string(ranks.size() - 1);
     bool const mine = ranks.rank() + 1 == ranks.size();
     if (what == "collectives") {
+      std::size_t const bytes = most_numbers * std::max(ranks.size() * sizeof(int), sizeof(double));
+      device_room const front_room(bytes), back_room(bytes);
       std::thread behind([&] {
         try {
-          check_collectives(ranks.background());
+          check_collectives(ranks.background(), back_room);
         } catch (std::exception const& e) {
           check(false, e.what());
         }
       });
-      check_collectives(ranks);
+      check_collectives(ranks, front_room);
       behind.join();
     } else {
       if (mine) static_cast<void>(ranks.any(1));  // the others may still be in it when this rank has gone
@@ -189,6 +215,7 @@ int start(std::string const& what, int size) {
     bad += (victim ? WIFSIGNALED(status) : WIFEXITED(status) && WEXITSTATUS(status) == 0) ? 0 : 1;
   }
   std::printf("%s, %d ranks: %s\n", what.c_str(), size, bad == 0 ? "ok" : "FAILED");
+  std::fflush(stdout);
   return bad;
 }
 

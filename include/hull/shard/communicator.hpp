@@ -35,7 +35,7 @@ concept Communicator = requires(C& ranks, std::byte const* part, std::byte* all,
 /// Collectives on device memory, in the order of a stream: what they read was written by earlier work on it, what they
 /// write may be read by later work. They return at once; all ranks call them in the same order as the others. A rank
 /// that waits for such work calls `finish`, which throws as a collective does where waiting for the stream alone could
-/// hang.
+/// hang. Freeing memory of the device waits for all of its work: not while another thread's collectives are under way.
 ///
 ///   all_gather_device, sum_device   as all_gather and sum, on pointers of the device
 ///   finish                          waits for all work of the stream
