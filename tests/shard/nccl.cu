@@ -162,6 +162,10 @@ int one_rank(std::string const& what) {
     if (what == "collectives") {
       std::size_t const bytes = most_numbers * std::max(ranks.size() * sizeof(int), sizeof(double));
       device_room const front_room(bytes), back_room(bytes);
+      float one = 1, other = 1;  // the first sums connect: not at the same time
+      ranks.sum(&one, 1);
+      ranks.background().sum(&other, 1);
+      check(one == other && one == static_cast<float>(ranks.size()), "first sums");
       std::thread behind([&] {
         try {
           check_collectives(ranks.background(), back_room);

@@ -134,7 +134,7 @@ class Nccl final {
 
   [[nodiscard]] std::string lost() const { return launcher_->lost(); }
 
-  /// Its collectives go by an ncclComm_t and a stream of their own; that stream goes before others.
+  /// With an ncclComm_t and a stream of its own, which goes before others. Not two first sums at a time.
   [[nodiscard]] Nccl& background() { return background_ ? *background_ : *this; }
 
   // Device memory: see DeviceCommunicator.
@@ -198,9 +198,7 @@ class Nccl final {
           ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
           config.maxCTAs = most_blocks;
           ncclResult_t result = ncclCommInitRankConfig(state.get(), size, id, rank, &config);
-          if (result != ncclSuccess) return result;
-          for (int const count :
-               {1, static_cast<int>(staging_bytes / sizeof(float)) / size}) {  // what both take connects
+          for (int const count : {1, static_cast<int>(staging_bytes / sizeof(float)) / size}) {
             if (result != ncclSuccess) break;
             result = ncclAllGather(values + rank * count, values, static_cast<std::size_t>(count), ncclFloat32, *state,
                                    stream);
@@ -213,13 +211,13 @@ class Nccl final {
     finish(stream_.get());
   }
 
-  /// The first exchange makes connections between all pairs, with buffers that only sums need.
+  /// Connects all pairs, as only sums need. Takes memory: no collectives of another thread should be under way.
   void connect_pairs() {
     if (std::exchange(pairs_connected_, true) || size_ == 1) return;
     expect_success(
         attended("connections for sums",
                  [comm = comm_.get(), stream = stream_.get(), rank = static_cast<int>(rank_),
-                  values = reinterpret_cast<float*>(staged_.get()), size = static_cast<int>(size_), device = device_] {
+                  values = reinterpret_cast<float*>(parts_.get()), size = static_cast<int>(size_), device = device_] {
                    cudaSetDevice(device);
                    ncclGroupStart();
                    for (int r = 0; r < size; ++r) {
@@ -246,6 +244,7 @@ class Nccl final {
       if (why.empty() && !late) continue;
       static_cast<void>(stream_.release());
       static_cast<void>(staged_.release());
+      static_cast<void>(parts_.release());
       if (!why.empty()) give_up(why);
       give_up_here(std::string("NCCL: ") + what + ": ranks have not connected for " +
                    std::to_string(static_cast<long>(limit)) + " seconds");

@@ -93,6 +93,8 @@ class control_channel final {
       for_others([&](std::size_t r) { all = all && peers_[r]->closed; });
       return all;
     });
+    if (lost_.empty()) lost_ = failure(self_, text);  // another thread of this rank may wait for the others
+    changed_.notify_all();
   }
 
   /// Why ranks stopped; empty while all are well.
