@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "support/exact_sum.hpp"
+#include "support/hard_sums.hpp"
 #include "support/soundness.hpp"
 
 using namespace hull;
@@ -19,31 +20,6 @@ struct two_layers final : decltype(Input<60> >> Linear<"a", 700> >> Linear<"b", 
 constexpr auto input = Input<1>;
 struct fan final : decltype(Concat<0>(input, input >> Linear<"b", 4096>)) {};
 struct fan_inside final : decltype(Concat<0>(input >> Linear<"a", 1>, input >> Linear<"a", 1> >> Linear<"b", 4096>)) {};
-
-/// Numbers whose sum nearly cancels: pairs of almost opposite values over 40 binary orders of magnitude.
-std::vector<float> cancelling(random_engine& random, std::size_t count) {
-  std::vector<float> values;
-  while (values.size() < count) {
-    auto const x = static_cast<float>(std::ldexp(uniform(random, 1, 2), static_cast<int>(random() % 40) - 20));
-    values.push_back(x);
-    values.push_back(-x * static_cast<float>(1 + uniform(random, -1e-6, 1e-6)));
-  }
-  values.resize(count);
-  std::shuffle(values.begin(), values.end(), random);
-  return values;
-}
-
-/// Ranges of floats, some of them points.
-box_type float_box(random_engine& random, std::size_t inputs, double radius) {
-  box_type box;
-  for (std::size_t i = 0; i < inputs; ++i) {
-    double const middle = uniform(random, -1, 1), half = i % 3 == 2 ? 0 : radius;
-    box.push_back({static_cast<float>(middle - half), static_cast<float>(middle + half)});
-  }
-  return box;
-}
-
-float least_end(input_range const& range, int sign) { return static_cast<float>(sign > 0 ? range.lower : range.upper); }
 
 }  // namespace
 

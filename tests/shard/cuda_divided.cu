@@ -13,6 +13,8 @@ using namespace hull::reference;
 
 namespace {
 
+struct one_each final : decltype(Input<1> >> Linear<"a", 8> >> Linear<"b", 1>) {};
+
 /// No input of the box leaves the bounds.
 template <Network Net>
 void check_sound(question<Net> const& asked, whole_answer const& found) {
@@ -85,6 +87,33 @@ void check_tensor_cores() {
 // Both compilers of nvcc see the same shapes.
 static_assert(stage<divided<wide, 2>, 1>::size == 38 && stage<divided<wide, 3>, 3>::size == 13);
 static_assert(stage<divided<planes, 2>, 1>::size == 3 * 36);
+
+// As in divided_exact.cpp: a coefficient of 1 on one rank, and half of its last place on every other.
+TEST_CASE("what additions over ranks lose on a GPU") {
+  using here = on<hull::cuda::backend, TensorParallel, Loopback>;
+  using part = here::network<one_each, 8>;
+  parameter_map p;
+  p.tensors = {{"a.weight", std::vector<float>(8, 0x1p-24f)},
+               {"a.bias", std::vector<float>(8, 0.0f)},
+               {"b.weight", std::vector<float>(8, 1.0f)},
+               {"b.bias", {0}}};
+  p.tensors["a.weight"][0] = 1;
+  double bound = 0;
+  Loopback::run(8, [&](Loopback& ranks) {
+    auto const own = here::load<part>(p, ranks);
+    here::machine<part, Outward> machine(here::join<part>(own, ranks));
+    propagation<part, decltype(machine)> all(machine);
+    box_type const box{{-1, 1}};
+    box_type const* const view = &box;
+    all.run({&view, 1}, hidden_bounds::crown);
+    linear_constraint const form{{{0, 1.0}}, {}, 0, false};
+    row_form const row{0, &form};
+    double const found = all.lower_bounds({&row, 1})[0];
+    if (ranks.rank() == 0) bound = found;
+  });
+  CHECK(bound <= -1 - 7 * 0x1p-24);
+  CHECK(bound >= -1.00001);
+}
 
 TEST_CASE("pairs of matrices on a GPU") { check_net<wide, Outward>(21); }
 #ifndef HULL_CUDA_QUICK
