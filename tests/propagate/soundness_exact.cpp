@@ -15,7 +15,6 @@ using namespace hull::reference;
 namespace {
 
 struct one_layer final : decltype(Input<2000> >> Linear<"a", 2>) {};
-struct two_layers final : decltype(Input<60> >> Linear<"a", 700> >> Linear<"b", 1>) {};
 
 constexpr auto input = Input<1>;
 struct fan final : decltype(Concat<0>(input, input >> Linear<"b", 4096>)) {};
@@ -94,27 +93,13 @@ TEST_CASE("terms that cancel to less than double can tell") {
 TEST_CASE("two layers, one after the other") {
   random_engine random(2);
   for (int round = 0; round < 6; ++round) {
-    parameter_map p;
-    p.tensors = {{"a.weight", cancelling(random, 60 * 700)},
-                 {"a.bias", cancelling(random, 700)},
-                 {"b.weight", cancelling(random, 700)},
-                 {"b.bias", {1}}};
-    auto const& a = p.tensors["a.weight"];
-    auto const& b = p.tensors["b.weight"];
+    auto const p = two_layers_parameters(random);
     auto const box = float_box(random, 60, std::ldexp(1, -3 * round));
     std::vector<linear_constraint> forms(1);
     forms[0].outputs = {{0, 1.0}};
     bounded<two_layers> bounds(p, {box}, hidden_bounds::crown);
     auto const crown = bounds.all().lower_bounds(bounded<two_layers>::rows(forms, 1));
-    exact_sum least;
-    least.add(1.0);
-    for (std::size_t k = 0; k < 700; ++k) least.add(b[k], p.tensors["a.bias"][k]);
-    for (std::size_t i = 0; i < 60; ++i) {
-      exact_sum coefficient;
-      for (std::size_t k = 0; k < 700; ++k) coefficient.add(b[k], a[k * 60 + i]);
-      float const end = least_end(box[i], coefficient.sign());
-      for (std::size_t k = 0; k < 700; ++k) least.add(b[k], a[k * 60 + i], end);
-    }
+    auto const least = two_layers_minimum(p, box);
     CHECK(std::isfinite(crown[0]));
     CHECK(least.at_least(crown[0]));
   }

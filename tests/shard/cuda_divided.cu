@@ -5,6 +5,7 @@
 
 #include <hull/backend/cuda/backend.cuh>
 
+#include "cancelling.hpp"
 #include "divided.hpp"
 #include "points.hpp"
 
@@ -12,8 +13,6 @@ using namespace hull;
 using namespace hull::reference;
 
 namespace {
-
-struct one_each final : decltype(Input<1> >> Linear<"a", 8> >> Linear<"b", 1>) {};
 
 /// No input of the box leaves the bounds.
 template <Network Net>
@@ -88,29 +87,9 @@ void check_tensor_cores() {
 static_assert(stage<divided<wide, 2>, 1>::size == 38 && stage<divided<wide, 3>, 3>::size == 13);
 static_assert(stage<divided<planes, 2>, 1>::size == 3 * 36);
 
-// As in divided_exact.cpp: a coefficient of 1 on one rank, and half of its last place on every other.
 TEST_CASE("what additions over ranks lose on a GPU") {
-  using here = on<hull::cuda::backend, TensorParallel, Loopback>;
-  using part = here::network<one_each, 8>;
-  parameter_map p;
-  p.tensors = {{"a.weight", std::vector<float>(8, 0x1p-24f)},
-               {"a.bias", std::vector<float>(8, 0.0f)},
-               {"b.weight", std::vector<float>(8, 1.0f)},
-               {"b.bias", {0}}};
-  p.tensors["a.weight"][0] = 1;
-  double bound = 0;
-  Loopback::run(8, [&](Loopback& ranks) {
-    auto const own = here::load<part>(p, ranks);
-    here::machine<part, Outward> machine(here::join<part>(own, ranks));
-    propagation<part, decltype(machine)> all(machine);
-    box_type const box{{-1, 1}};
-    box_type const* const view = &box;
-    all.run({&view, 1}, hidden_bounds::crown);
-    linear_constraint const form{{{0, 1.0}}, {}, 0, false};
-    row_form const row{0, &form};
-    double const found = all.lower_bounds({&row, 1})[0];
-    if (ranks.rank() == 0) bound = found;
-  });
+  double const bound = lower_bounds<hull::cuda::backend, one_each, 8>(
+      one_each_parameters(), {{-1, 1}}, [](auto& all, auto const& rows) { return all.lower_bounds(rows); })[0];
   CHECK(bound <= -1 - 7 * 0x1p-24);
   CHECK(bound >= -1.00001);
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Numbers that make rounding errors of sums large.
+// Numbers and layers that make rounding errors of sums large.
 #pragma once
 
 #include <algorithm>
@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <vector>
 
+#include "support/exact_sum.hpp"
 #include "support/random.hpp"
 
 namespace hull::reference {
@@ -36,6 +37,35 @@ inline box_type float_box(random_engine& random, std::size_t inputs, double radi
 
 inline float least_end(input_range const& range, int sign) {
   return static_cast<float>(sign > 0 ? range.lower : range.upper);
+}
+
+/// A pair of layers whose terms nearly cancel, in both of them.
+struct two_layers final : decltype(Input<60> >> Linear<"a", 700> >> Linear<"b", 1>) {};
+
+inline parameter_map two_layers_parameters(random_engine& random) {
+  parameter_map p;
+  p.tensors = {{"a.weight", cancelling(random, 60 * 700)},
+               {"a.bias", cancelling(random, 700)},
+               {"b.weight", cancelling(random, 700)},
+               {"b.bias", {1}}};
+  return p;
+}
+
+/// The exact minimum of their output over a box.
+inline exact_sum two_layers_minimum(parameter_map const& p, box_type const& box) {
+  auto const& a = p.tensors.at("a.weight");
+  auto const& a_bias = p.tensors.at("a.bias");
+  auto const& b = p.tensors.at("b.weight");
+  exact_sum least;
+  least.add(p.tensors.at("b.bias")[0]);
+  for (std::size_t k = 0; k < 700; ++k) least.add(b[k], a_bias[k]);
+  for (std::size_t i = 0; i < 60; ++i) {
+    exact_sum coefficient;
+    for (std::size_t k = 0; k < 700; ++k) coefficient.add(b[k], a[k * 60 + i]);
+    float const end = least_end(box[i], coefficient.sign());
+    for (std::size_t k = 0; k < 700; ++k) least.add(b[k], a[k * 60 + i], end);
+  }
+  return least;
 }
 
 }  // namespace hull::reference

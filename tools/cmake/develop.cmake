@@ -27,6 +27,12 @@ if(HULL_CUDA)
     set(CMAKE_CUDA_ARCHITECTURES "80;90a" CACHE STRING "Devices that our own programs run on")
   endif()
   enable_language(CUDA)
+
+  # For ranks with a GPU each: hull_nccl_dev, where it is found.
+  cmake_path(GET CMAKE_CUDA_COMPILER PARENT_PATH nvcc_folder)
+  set(nccl_places HINTS "$ENV{NCCL_HOME}" "${nvcc_folder}/..")
+  find_path(NCCL_INCLUDE_DIR nccl.h ${nccl_places} PATH_SUFFIXES include)
+  find_library(NCCL_LIBRARY NAMES nccl libnccl.so.2 ${nccl_places} PATH_SUFFIXES lib64 lib)
 endif()
 
 add_library(hull_dev INTERFACE)
@@ -49,6 +55,11 @@ target_link_libraries(hull_io_dev INTERFACE hull_dev ${io_dependencies})
 add_library(hull_cuda_dev INTERFACE)
 hull_cuda_requirements(hull_cuda_dev)
 target_link_libraries(hull_cuda_dev INTERFACE hull_dev)
+if(NCCL_INCLUDE_DIR AND NCCL_LIBRARY)
+  add_library(hull_nccl_dev INTERFACE)
+  target_include_directories(hull_nccl_dev SYSTEM INTERFACE "${NCCL_INCLUDE_DIR}")
+  target_link_libraries(hull_nccl_dev INTERFACE hull_cuda_dev "${NCCL_LIBRARY}")
+endif()
 
 # Each header compiles alone, under the strict warnings: target all_verify_interface_header_sets.
 target_sources(hull_dev INTERFACE FILE_SET HEADERS BASE_DIRS include FILES ${hull_headers})

@@ -57,14 +57,8 @@ endif()
 
 # Ranks with a GPU each: one program, which starts itself once for each of them.
 if(HULL_CUDA)
-  cmake_path(GET CMAKE_CUDA_COMPILER PARENT_PATH nvcc_folder)
-  set(nccl_places HINTS "$ENV{NCCL_HOME}" "${nvcc_folder}/..")
-  find_path(NCCL_INCLUDE_DIR nccl.h ${nccl_places} PATH_SUFFIXES include)
-  find_library(NCCL_LIBRARY NAMES nccl libnccl.so.2 ${nccl_places} PATH_SUFFIXES lib64 lib)
-  if(NCCL_INCLUDE_DIR AND NCCL_LIBRARY)
-    hull_add_test(shard_nccl "shard;gpu" hull_cuda_dev tests/shard/nccl.cu)
-    target_include_directories(test_shard_nccl SYSTEM PRIVATE "${NCCL_INCLUDE_DIR}")
-    target_link_libraries(test_shard_nccl PRIVATE "${NCCL_LIBRARY}")
+  if(TARGET hull_nccl_dev)
+    hull_add_test(shard_nccl "shard;gpu" hull_nccl_dev tests/shard/nccl.cu)
     set_tests_properties(shard_nccl PROPERTIES SKIP_RETURN_CODE 77) # 77: no device
   else()
     message(STATUS "tests/shard/nccl.cu is left out: NCCL was not found; NCCL_HOME may name its folder")

@@ -131,7 +131,7 @@ class divided_machine final : public machine<Net, R, Member, P> {
                      bool all) const {
     if (rows.count > 0) {
       each_row(rows, [&](unsigned blocks) {
-        mark_going_on_kernel<S><<<blocks, block, 0, stream()>>>(weights_.view(), state.stage[S::number], rows, all);
+        mark_gaining_kernel<S><<<blocks, block, 0, stream()>>>(weights_.view(), state.stage[S::number], rows, all);
       });
       if constexpr (is<S>(role::first)) sum(rows.value, rows.count);
       index_t* const count = device_.counter(stage_count<Net>);

@@ -73,15 +73,6 @@ static __global__ void values_to_boxes_kernel(row_block rows) {
   if (r < rows.count) rows.box[r] = static_cast<index_t>(rows.value[r]);
 }
 
-/// rows.value becomes 1 where the rank's own neuron goes on.
-template <class S>
-__global__ void mark_going_on_kernel(weights_view<typename S::net> weights, stage_state s, row_block rows, bool all) {
-  std::size_t const r = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x;
-  if (r >= rows.count) return;
-  bool const own = rows.sign[r] != 0;
-  rows.value[r] = own && (all || gains_from_bounds<S>(weights, s, rows.box[r], rows.index[r])) ? 1 : 0;
-}
-
 /// The rows whose value is not 0, moved together, for the other bound of their neurons; the work of one block.
 static __global__ void __launch_bounds__(list_threads) turn_rows_kernel(row_block rows, index_t* count) {
   packer<list_threads> places;

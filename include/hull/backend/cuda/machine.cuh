@@ -32,7 +32,7 @@ class machine : public steps<Net, R, Member, P> {
   void mark_gaining(network_state<Net> const& state, row_block const& rows) const {
     if (rows.count == 0) return;
     mark_gaining_kernel<S>
-        <<<blocks_for(rows.count, block), block, 0, stream()>>>(weights_.view(), state.stage[S::number], rows);
+        <<<blocks_for(rows.count, block), block, 0, stream()>>>(weights_.view(), state.stage[S::number], rows, false);
     check_launch("mark_gaining");
   }
 

@@ -104,12 +104,14 @@ __global__ void opposite_kernel(weights_view<typename S::net> weights, stage_sta
   if (threadIdx.x == 0) *count = places.count();
 }
 
-/// rows.value becomes 1 for neurons that tighter bounds could still help, else 0.
+/// rows.value becomes 1 for neurons of the block (`all`: each of them) that tighter bounds could still help, else 0. A
+/// sign of 0 marks rows of neurons that another rank has.
 template <class S>
-__global__ void mark_gaining_kernel(weights_view<typename S::net> weights, stage_state s, row_block rows) {
+__global__ void mark_gaining_kernel(weights_view<typename S::net> weights, stage_state s, row_block rows, bool all) {
   std::size_t const r = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x;
   if (r >= rows.count) return;
-  rows.value[r] = rows.sign[r] != 0 && gains_from_bounds<S>(weights, s, rows.box[r], rows.index[r]) ? 1 : 0;
+  bool const own = rows.sign[r] != 0;
+  rows.value[r] = own && (all || gains_from_bounds<S>(weights, s, rows.box[r], rows.index[r])) ? 1 : 0;
 }
 
 /// The same for a Linear head, one block for each row, with the coefficients of the operand: sign times rows of W. The
