@@ -83,18 +83,16 @@ void relax_free_rows(row_block const& rows, stage_state const& s, free_columns c
       lane_sums<2> sums{};
       for_lanes(live, [&](std::size_t c, std::size_t lane) {
         float const x = row[c];
-        bool const positive = x >= 0;
-        out[c] = x * (positive ? f.fixed.lower_slope[c] : f.fixed.upper_slope[c]);
-        float const shift = positive ? f.fixed.lower_shift[c] : f.fixed.upper_shift[c];
+        out[c] = x * by_sign(x, f.fixed.lower_slope[c], f.fixed.upper_slope[c]);
+        float const shift = by_sign(x, f.fixed.lower_shift[c], f.fixed.upper_shift[c]);
         sums[0][lane] += static_cast<double>(x) * static_cast<double>(shift);
         sums[1][lane] += static_cast<double>(std::fabs(x)) * static_cast<double>(f.fixed_error[c]);
       });
       float const* const alpha = p.alpha + r * p.width + f.offset;
       for_lanes(f.count, [&](std::size_t i, std::size_t lane) {
         float const x = row[f.column[i]], share = alpha[i];
-        bool const positive = x >= 0;
-        out[f.column[i]] = x * (positive ? low.slope(i, share) : high.slope(i, share));
-        double const shift = positive ? low.shift(i, share) : high.shift(i, share);
+        out[f.column[i]] = x * by_sign(x, low.slope(i, share), high.slope(i, share));
+        double const shift = by_sign(x, low.shift(i, share), high.shift(i, share));
         sums[0][lane] += static_cast<double>(x) * shift;
         sums[1][lane] += static_cast<double>(std::fabs(x)) * static_cast<double>(f.error[i]);
       });
@@ -164,9 +162,9 @@ inline void climb_rows(row_block const& rows, stage_state const& s, free_columns
       }
       detail::for_splits(p, f, r, [&](std::size_t q, std::size_t i) { head[f.column[i]] = p.held[q]; });
       for (std::size_t c = 0; c < live; ++c) {
-        bool const positive = row[c] >= 0;
-        row[c] = (f.mask[c] + (positive ? f.fixed.lower_slope[c] : f.fixed.upper_slope[c])) * head[c] +
-                 (positive ? f.fixed.lower_shift[c] : f.fixed.upper_shift[c]);
+        float const x = row[c];
+        row[c] = (f.mask[c] + by_sign(x, f.fixed.lower_slope[c], f.fixed.upper_slope[c])) * head[c] +
+                 by_sign(x, f.fixed.lower_shift[c], f.fixed.upper_shift[c]);
       }
     }
   });
@@ -178,8 +176,8 @@ inline void follow_rows(row_block const& rows, stage_state const& s, float* a, f
   parallel_ranges(rows.count, 4, 2 * live, [&](std::size_t first, std::size_t last) {
     for (std::size_t i = first * live; i < last * live; ++i) {
       std::size_t const c = i % live;
-      bool const positive = a[i] >= 0;
-      a[i] = (positive ? s.lower_slope[c] : s.upper_slope[c]) * d[i] + (positive ? s.lower_shift[c] : s.upper_shift[c]);
+      float const x = a[i];
+      a[i] = by_sign(x, s.lower_slope[c], s.upper_slope[c]) * d[i] + by_sign(x, s.lower_shift[c], s.upper_shift[c]);
     }
   });
 }

@@ -3,7 +3,10 @@
 #pragma once
 
 #include <array>
+#include <bit>
 #include <cstddef>
+#include <cstdint>
+#include <type_traits>
 
 namespace hull::cpu {
 
@@ -12,7 +15,18 @@ inline constexpr std::size_t sum_lanes = 16;
 template <std::size_t Sums>
 using lane_sums = std::array<std::array<double, sum_lanes>, Sums>;
 
-/// Calls body(i, lane) for i = 0 .. count - 1, in groups of sum_lanes.
+/// x >= 0 ? above : below, of numbers that are both there, without a branch. In loops over lanes nothing may be read
+/// under a condition: gcc 12 makes masked reads of it, and gives some of them the mask of other lanes (seen at -O3, in
+/// sums that lost terms; a test of relax_rows compares with plain loops).
+template <class T>
+[[nodiscard]] inline T by_sign(float x, T above, T below) {
+  using bits = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
+  bits const mask = x >= 0 ? ~bits{0} : bits{0};
+  return std::bit_cast<T>((std::bit_cast<bits>(above) & mask) | (std::bit_cast<bits>(below) & ~mask));
+}
+
+/// Calls body(i, lane) for i = 0 .. count - 1, in groups of sum_lanes. `body` reads nothing under a condition
+/// (by_sign).
 template <class Body>
 inline void for_lanes(std::size_t count, Body&& body) {
   std::size_t i = 0;
@@ -22,13 +36,7 @@ inline void for_lanes(std::size_t count, Body&& body) {
 #endif
     for (std::size_t lane = 0; lane < sum_lanes; ++lane) body(i + lane, lane);
   }
-  if (i == count) return;
-#ifndef __clang__
-#pragma GCC ivdep
-#endif
-  for (std::size_t lane = 0; lane < sum_lanes; ++lane) {  // all lanes, some idle: masks instead of a scalar loop
-    if (lane < count - i) body(i + lane, lane);
-  }
+  for (std::size_t lane = 0; i + lane < count; ++lane) body(i + lane, lane);
 }
 
 [[nodiscard]] inline double total(std::array<double, sum_lanes> const& sums) {

@@ -96,9 +96,9 @@ inline void packed_product(float const* a, std::size_t lda, std::size_t rows, fl
         tile_product(tile_a, tile_lda, tile_b, terms, out, ldc, overwrite);
         continue;
       }
-      for (std::size_t r = 0; r < tile_rows; ++r) {
-        bool const load = !overwrite && r < height;
-        for (std::size_t x = 0; x < panel; ++x) edge_c[r * panel + x] = load && x < width ? out[r * ldc + x] : 0.0f;
+      std::memset(edge_c, 0, sizeof edge_c);
+      for (std::size_t r = 0; !overwrite && r < height; ++r) {
+        std::memcpy(edge_c + r * panel, out + r * ldc, width * sizeof(float));
       }
       tile_product(tile_a, tile_lda, tile_b, terms, edge_c, panel, overwrite);
       for (std::size_t r = 0; r < height; ++r) std::memcpy(out + r * ldc, edge_c + r * panel, width * sizeof(float));

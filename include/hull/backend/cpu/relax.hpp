@@ -98,7 +98,7 @@ inline double far_shift(stage_state const& s, std::size_t base, float const* row
   float const* const upper_far = s.upper_far + base;
   lane_sums<1> sum{};
   for_lanes(s.live_count, [&](std::size_t c, std::size_t lane) {
-    sum[0][lane] += static_cast<double>(row[c]) * static_cast<double>(row[c] >= 0 ? lower_far[c] : upper_far[c]);
+    sum[0][lane] += static_cast<double>(row[c]) * static_cast<double>(by_sign(row[c], lower_far[c], upper_far[c]));
   });
   return total(sum[0]);
 }
@@ -124,10 +124,8 @@ void relax_rows(row_block const& rows, stage_state const& s, float* a, bool coun
       lane_sums<3> sums{};
       for_lanes(live, [&](std::size_t c, std::size_t lane) {
         float const coefficient = row[c];
-        bool const positive = coefficient >= 0;
-        float const slope = positive ? lower_slope[c] : upper_slope[c];
-        float const shift = positive ? lower_shift[c] : upper_shift[c];
-        float const moved = coefficient * slope;
+        float const shift = by_sign(coefficient, lower_shift[c], upper_shift[c]);
+        float const moved = coefficient * by_sign(coefficient, lower_slope[c], upper_slope[c]);
         row[c] = moved;
         sums[0][lane] += static_cast<double>(coefficient) * static_cast<double>(shift);  // exact product
         sums[1][lane] += static_cast<double>(std::fabs(coefficient)) * static_cast<double>(error[c]);
