@@ -16,6 +16,8 @@ struct wide final : decltype(Input<40> >> Linear<"a", 600> >> Relu >> Linear<"b"
                              Linear<"c", 530> >> Tanh >> Linear<"d", 5>) {};
 struct curved final : decltype(Input<30> >> Linear<"a", 50> >> Tanh >> Linear<"b", 40> >> Sigmoid >>
                                Linear<"c", 30> >> LeakyRelu<"l"> >> Linear<"d", 4>) {};
+// more elements than one tile of a stage, and a last tile that is not full
+struct broad final : decltype(Input<20> >> Linear<"a", 4500> >> Relu >> Linear<"b", 70> >> Relu >> Linear<"c", 3>) {};
 constexpr auto stem = Input<2, 6, 6> >> Conv<"a", 20, kernel<3, 3>, pad<1, 1, 1, 1>> >> Relu;
 struct residual final : decltype((stem + (stem >> Conv<"b", 20, kernel<3, 3>, pad<1, 1, 1, 1>, groups<2>> >> Tanh)) >>
                                  MaxPool<kernel<2, 2>, stride<2, 2>> >> Flatten >> Linear<"c", 150> >> Relu >>
@@ -42,6 +44,10 @@ TEST_CASE("wide networks, on tensor cores too") {
   if (!hull::cuda::has_wgmma()) return;
   compare<wide, Outward, hull::cuda::Fp16x3>("wide", 5, 0.02);
   compare<wide, Nearest, hull::cuda::Fp16x3>("wide", 5, 0.02);
+}
+TEST_CASE("a stage in several tiles") {
+  compare<broad, Outward>("broad", 6, 0.05);
+  compare<broad, Nearest>("broad", 6, 0.05);
 }
 TEST_CASE("curved activations") {
   compare<curved, Outward>("curved", 2, 0.1);

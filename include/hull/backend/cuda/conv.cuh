@@ -152,7 +152,8 @@ void conv_rows(cudaStream_t stream, conv_weights const& w, bool transposed, std:
   work.weight_scale = scale_of(largest);
   work.cleared = cleared;
   conv_pack<Numbers>(stream, plan, w.weight, work);
-  std::size_t const chunk = plan.chunk_rows();
+  // chunks of one size: a last one of a few rows takes nearly as long as a full one
+  std::size_t const chunks = (rows + plan.chunk_rows() - 1) / plan.chunk_rows(), chunk = (rows + chunks - 1) / chunks;
   for (std::size_t first = 0; first < rows; first += chunk) {
     work.rows = static_cast<unsigned>(std::min(chunk, rows - first));
     conv_expand<Numbers>(stream, plan, work, source, from + first * source.live_count);

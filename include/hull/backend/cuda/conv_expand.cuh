@@ -80,19 +80,27 @@ __global__ void __launch_bounds__(expand_edge* expand_lines)
   if (line == 0 && lane < words) box[lane] = 0;
   __syncthreads();
 
+  // the channel of the layer at a place of the pitch, or -1 in a gap; divisions take longer than all the rest
+  auto const channel_at = [&](int place) {
+    if (plan.groups == 1) return place < plan.source_channels ? place : -1;
+    int const in_group = place % each;
+    return place < pitch && in_group < plan.source_channels ? place / each * plan.source_channels + in_group : -1;
+  };
   bool any = false;
   unsigned largest = 0;
-  for (int c = line; c < expand_edge; c += expand_lines) {
-    int const position = first_position + lane, channel = first_channel + c;
-    float value = 0;
-    if (position < positions && channel < pitch && channel % each < plan.source_channels) {
-      int const element = (channel / each * plan.source_channels + channel % each) * positions + position;
-      index_t const at = slot[element];
-      if (at != stage_state::dead) value = a[r * live_count + at];
-    }
-    any = any || value != 0;
-    if constexpr (Scaled) largest = max(largest, __float_as_uint(value) & 0x7fffffffU);
-    turned[c][lane] = value;
+  constexpr int reads = expand_edge / expand_lines;  // of a thread, on the way together
+  float value[reads];
+#pragma unroll
+  for (int k = 0; k < reads; ++k) {
+    int const position = first_position + lane, channel = channel_at(first_channel + line + k * expand_lines);
+    index_t const at = position < positions && channel >= 0 ? slot[channel * positions + position] : stage_state::dead;
+    value[k] = at != stage_state::dead ? a[r * live_count + at] : 0.0f;
+  }
+#pragma unroll
+  for (int k = 0; k < reads; ++k) {
+    any = any || value[k] != 0;
+    if constexpr (Scaled) largest = max(largest, __float_as_uint(value[k]) & 0x7fffffffU);
+    turned[line + k * expand_lines][lane] = value[k];
   }
   if (boxes != nullptr && any) {
     int const i = (first_position + lane) / plan.across.source, j = (first_position + lane) % plan.across.source;
@@ -109,8 +117,9 @@ __global__ void __launch_bounds__(expand_edge* expand_lines)
   if (boxes != nullptr && line == 0 && lane < words && box[lane] != 0) {
     atomicMax(boxes + conv_plan::box_words * r + lane, box[lane]);
   }
-  for (int p = line; p < expand_edge; p += expand_lines) {
-    int const position = first_position + p, channel = first_channel + lane;
+#pragma unroll
+  for (int k = 0; k < reads; ++k) {
+    int const p = line + k * expand_lines, position = first_position + p, channel = first_channel + lane;
     if (position < positions && channel < pitch) {
       dense[(r * static_cast<std::size_t>(positions) + static_cast<std::size_t>(position)) *
                 static_cast<std::size_t>(pitch) +

@@ -37,9 +37,10 @@ __device__ inline patch_cell cell_of(patch const& at, patch_place where, unsigne
           inside ? line * at.across.length + column : -1};
 }
 
-/// a [row, patch] = sign times the filter of the row's neuron, and 0 between its taps. A block takes one row.
-static __global__ void patch_seed_kernel(patch at, conv_plan plan, float const* __restrict__ weight, row_block rows,
-                                         float* a) {
+/// a [row, patch] = sign times the filter of the row's neuron, and 0 between its taps, which are `by_down` and
+/// `by_across` apart. A block takes one row.
+static __global__ void patch_seed_kernel(patch at, conv_plan plan, divisor by_down, divisor by_across,
+                                         float const* __restrict__ weight, row_block rows, float* a) {
   std::size_t const r = blockIdx.x;
   int const out = static_cast<int>(rows.index[r]) / at.start_positions;
   int const kernel_w = plan.across.kernel, area = plan.down.kernel * kernel_w;
@@ -51,13 +52,12 @@ static __global__ void patch_seed_kernel(patch at, conv_plan plan, float const* 
   unsigned const count = static_cast<unsigned>(at.floats());
   for (unsigned e = threadIdx.x; e < count; e += blockDim.x) {
     unsigned const position = at.by_pitch.quotient(e), u = at.by_width.quotient(position);
-    int const line = static_cast<int>(u);
-    int const column = static_cast<int>(position - u * static_cast<unsigned>(at.across.extent));
+    unsigned const v = position - u * static_cast<unsigned>(at.across.extent);
+    unsigned const p = by_down.quotient(u), q = by_across.quotient(v);
     int const channel = at.channel(static_cast<int>(e - position * static_cast<unsigned>(at.pitch()))) - first_channel;
     float value = 0;
-    if (channel >= 0 && channel < plan.target_channels && line % plan.down.dilation == 0 &&
-        column % plan.across.dilation == 0) {
-      value = sign * filter[channel * area + line / plan.down.dilation * kernel_w + column / plan.across.dilation];
+    if (channel >= 0 && channel < plan.target_channels && p * by_down.by == u && q * by_across.by == v) {
+      value = sign * filter[channel * area + static_cast<int>(p) * kernel_w + static_cast<int>(q)];
     }
     row[e] = value;
   }
@@ -66,8 +66,9 @@ static __global__ void patch_seed_kernel(patch at, conv_plan plan, float const* 
 /// Rows for the neurons of a Conv head that rows.index names; their value and slack start elsewhere.
 inline void patch_seed(cudaStream_t stream, conv_weights const& w, patch const& at, row_block const& rows, float* a) {
   if (rows.count == 0) return;
+  conv_plan const plan = make_conv_plan(w.in, w.out, w.filter, true);
   patch_seed_kernel<<<static_cast<unsigned>(rows.count), 128, 0, stream>>>(
-      at, make_conv_plan(w.in, w.out, w.filter, true), w.weight, rows, a);
+      at, plan, divisor(plan.down.dilation), divisor(plan.across.dilation), w.weight, rows, a);
   check_launch("patch_seed");
 }
 
@@ -126,15 +127,13 @@ __global__ void __launch_bounds__(Threads) patch_relax_kernel(patch at, row_bloc
 #pragma unroll
       for (unsigned k = 0; k < together; ++k) {
         patch_cell const cell = cell_of(at, where, first + k * Threads);
-        line[k] = {0, 0, 0, -1};
-        if (first + k * Threads < count && cell.position >= 0) {
-          float4 const four = __ldg(reinterpret_cast<float4 const*>(
-              of_box +
-              2 * (static_cast<std::size_t>(cell.position) * static_cast<std::size_t>(at.pitch()) +
-                   static_cast<std::size_t>(cell.place)) +
-              (x[k] >= 0 ? 0 : 1)));
-          line[k] = {four.x, four.y, four.z, four.w};
-        }
+        unsigned const of_cell = static_cast<unsigned>(cell.position) * static_cast<unsigned>(at.pitch()) +
+                                 static_cast<unsigned>(cell.place);
+        bool const there = first + k * Threads < count && cell.position >= 0;
+        // without a branch: what is read elsewhere is not used
+        float4 const four =
+            __ldg(reinterpret_cast<float4 const*>(of_box + (there ? 2 * of_cell + (x[k] >= 0 ? 0U : 1U) : 0U)));
+        line[k] = {four.x, four.y, four.z, there ? four.w : -1.0f};
       }
 #pragma unroll
       for (unsigned k = 0; k < together; ++k) {

@@ -119,6 +119,18 @@ template <class T>
     return memory;
   }
 }
+/// Calls load(line, column) for what a thread loads of the packed weights of one stage, 16 bytes each.
+template <class T, class Load>
+__device__ void for_weight_loads(int thread, Load&& load) {
+  constexpr int all = T::weight_lines * T::weight_floats / 4;
+#pragma unroll
+  for (int i = 0; i < (all + T::threads - 1) / T::threads; ++i) {
+    int const number = thread + i * T::threads;
+    if (all % T::threads == 0 || number < all) {
+      load(number / (T::weight_floats / 4), number % (T::weight_floats / 4) * 4);
+    }
+  }
+}
 /// Launches a kernel that takes its buffers from tile_memory.
 template <class T, auto* Kernel, class... Arguments>
 void launch_tile(cudaStream_t stream, dim3 grid, Arguments const&... arguments) {
@@ -181,10 +193,10 @@ __global__ void __launch_bounds__(T::threads, T::blocks)
                        static_cast<unsigned>(source_pitch) +
                    static_cast<unsigned>(group * source_channels);
   }
-  int const target_padded = plan.target_padded();
+  int const target_padded = plan.target_padded(), terms = plan.terms();  // loops: once is enough
   float const* const packed =
       work.packed +
-      static_cast<std::size_t>(phase * plan.groups + group) * static_cast<std::size_t>(plan.terms() * target_padded) +
+      static_cast<std::size_t>(phase * plan.groups + group) * static_cast<std::size_t>(terms * target_padded) +
       first_channel * T::together;
 
   // Where the loads are: term (tap p, tap q, channel) of this thread.
@@ -214,14 +226,12 @@ __global__ void __launch_bounds__(T::threads, T::blocks)
       copy_or_zero(sources + (thread / loaders + i * apart) * T::pitch + thread % loaders * 4,
                    work.dense + (inside ? source_at[i] + tap : 0u), inside);
     }
-#pragma unroll
-    for (int number = thread; number < T::depth * T::channels / 4; number += T::threads) {
-      int const line = number / (T::weight_floats / 4), column = number % (T::weight_floats / 4) * 4;
+    for_weight_loads<T>(thread, [&](int line, int column) {
       int const term = step * T::depth + line * T::together;
-      bool const inside = T::depth == conv_plan::depth || term < plan.terms();
+      bool const inside = T::depth == conv_plan::depth || term < terms;
       copy_or_zero(weights + line * T::weight_pitch + column, packed + (inside ? term * target_padded + column : 0),
                    inside);
-    }
+    });
     channel += T::depth;
     settle();
   };

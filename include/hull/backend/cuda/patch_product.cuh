@@ -148,16 +148,14 @@ __global__ void __launch_bounds__(T::threads, T::blocks)
       copy_or_zero(sources + row * T::pitch + thread % loaders * 4, source + (inside ? row * row_floats + at : 0u),
                    inside);
     }
-#pragma unroll
-    for (int load = thread; load < T::depth * T::channels / 4; load += T::threads) {
-      int const line = load / (T::weight_floats / 4), column = load % (T::weight_floats / 4) * 4;
+    for_weight_loads<T>(thread, [&](int line, int column) {
       int const of_line = number * T::depth + line * T::together;
       int const of_tap = static_cast<int>(step.by_source.quotient(static_cast<unsigned>(of_line)));
       bool const inside = of_tap < taps;
       unsigned const row =
           inside ? tap_weight[of_tap] + static_cast<unsigned>((of_line - of_tap * source_padded) * target_padded) : 0;
       copy_or_zero(weights + line * T::weight_pitch + column, weight + row + column, inside);
-    }
+    });
   };
 
   sums all;

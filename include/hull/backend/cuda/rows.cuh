@@ -18,6 +18,8 @@
 
 namespace hull::cuda {
 
+inline constexpr std::size_t list_reads = 4;  // neurons that a thread of a list looks at together: time is latency
+
 /// Lists, in one block, the neurons of stage S whose relaxation tighter bounds could tighten; `all`: all. Where almost
 /// all of a box are, the rest is cheap and helps the layers behind a little: `generous`.
 template <class S>
@@ -26,11 +28,19 @@ __global__ void candidates_kernel(weights_view<typename S::net> weights, stage_s
   unsigned written = 0;
   for (std::size_t b = 0; b < batch; ++b) {
     packer<list_threads> places;
-    for (std::size_t first = 0; first < S::size; first += list_threads) {
-      std::size_t const i = first + threadIdx.x;
-      bool const wanted = i < S::size && (all || gains_from_bounds<S>(weights, s, b, i));
-      unsigned const place = places.place(wanted);
-      if (wanted) candidates[written + place] = static_cast<index_t>(b * S::size + i);
+    for (std::size_t first = 0; first < S::size; first += list_reads * list_threads) {
+      bool wanted[list_reads];
+#pragma unroll
+      for (std::size_t k = 0; k < list_reads; ++k) {
+        std::size_t const i = first + k * list_threads + threadIdx.x;
+        wanted[k] = i < S::size && (all || gains_from_bounds<S>(weights, s, b, i));
+      }
+#pragma unroll
+      for (std::size_t k = 0; k < list_reads; ++k) {
+        std::size_t const i = first + k * list_threads + threadIdx.x;
+        unsigned const place = places.place(wanted[k]);
+        if (wanted[k]) candidates[written + place] = static_cast<index_t>(b * S::size + i);
+      }
     }
     std::size_t found = places.count();
     __syncthreads();  // before the list is written again
@@ -89,17 +99,27 @@ template <class S>
 __global__ void opposite_kernel(weights_view<typename S::net> weights, stage_state s, row_block rows, bool all,
                                 index_t* count) {
   packer<list_threads> places;
-  for (std::size_t first = 0; first < rows.count; first += list_threads) {
-    std::size_t const r = first + threadIdx.x;
-    bool const there = r < rows.count;
-    index_t const box = there ? rows.box[r] : 0, index = there ? rows.index[r] : 0;
-    float const sign = there ? rows.sign[r] : 0;
-    bool const wanted = there && (all || gains_from_bounds<S>(weights, s, box, index));
-    unsigned const place = places.place(wanted);  // synchronises: all of the tile is read, and places are not behind
-    if (!wanted) continue;
-    rows.box[place] = box;
-    rows.index[place] = index;
-    rows.sign[place] = -sign;
+  for (std::size_t first = 0; first < rows.count; first += list_reads * list_threads) {
+    index_t box[list_reads], index[list_reads];
+    float sign[list_reads];
+    bool wanted[list_reads];
+#pragma unroll
+    for (std::size_t k = 0; k < list_reads; ++k) {
+      std::size_t const r = first + k * list_threads + threadIdx.x;
+      bool const there = r < rows.count;
+      box[k] = there ? rows.box[r] : 0, index[k] = there ? rows.index[r] : 0;
+      sign[k] = there ? rows.sign[r] : 0;
+      wanted[k] = there && (all || gains_from_bounds<S>(weights, s, box[k], index[k]));
+    }
+#pragma unroll
+    for (std::size_t k = 0; k < list_reads; ++k) {
+      // synchronises: all of the tile is read, and places are not behind
+      unsigned const place = places.place(wanted[k]);
+      if (!wanted[k]) continue;
+      rows.box[place] = box[k];
+      rows.index[place] = index[k];
+      rows.sign[place] = -sign[k];
+    }
   }
   if (threadIdx.x == 0) *count = places.count();
 }
