@@ -98,6 +98,7 @@ TEST_CASE("pairs of matrices on a GPU") { check_net<wide, Outward>(21); }
 #ifndef HULL_CUDA_QUICK
 TEST_CASE("pairs of matrices on a GPU, rounding ignored") { check_net<wide, Nearest>(21); }
 TEST_CASE("pairs of convolutions on a GPU") { check_net<planes, Outward>(22); }
+TEST_CASE("pools and grouped convolutions beside pairs on a GPU") { check_net<pooled, Outward>(25); }
 TEST_CASE("a pair beside a trunk that others read, on a GPU") {
   check_net<residual, Nearest>(23);
   check_net<residual, Outward>(23);

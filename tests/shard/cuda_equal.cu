@@ -34,7 +34,7 @@ void check_policy(question<Net> const& asked, hidden_bounds method, std::size_t 
       typename here::template machine<Net, R> part(here::template join<Net>(own, others));
       equal += asked.ask(part, method, row_bytes) == expected ? 1 : 0;
       propagation<Net, decltype(part)> const all(part, row_bytes);
-      as_planned += part.memory().peak() == all.plan(1, method) ? 1 : 0;
+      as_planned += part.memory().peak() == all.plan(asked.boxes(method).size(), method) ? 1 : 0;
       if (others.rank() == 0) most = part.memory().peak();
     });
     CAPTURE(Policy::name);
@@ -87,6 +87,7 @@ TEST_CASE("matrices in parts") { check_net<wide, Outward>(11); }
 TEST_CASE("filters in parts") { check_net<planes, Outward>(12); }
 TEST_CASE("parts of a residual network") { check_net<residual, Outward>(13); }
 #ifndef HULL_CUDA_QUICK
+TEST_CASE("parts of pools and grouped convolutions") { check_net<pooled, Outward>(15); }
 TEST_CASE("matrices in parts, on tensor cores") {
   check_tensor_cores<hull::cuda::Tf32x3>();
   if (hull::cuda::has_wgmma()) check_tensor_cores<hull::cuda::Fp16x3>();

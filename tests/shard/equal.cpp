@@ -43,6 +43,7 @@ void check_net(std::size_t seed) {
 
 TEST_CASE("matrices of several blocks") { check_net<wide, Outward>(11); }
 TEST_CASE("convolutions") { check_net<planes, Outward>(12); }
+TEST_CASE("pools and grouped convolutions") { check_net<pooled, Outward>(15); }
 TEST_CASE("two branches that share a trunk") { check_net<residual, Nearest>(13); }
 
 TEST_CASE("a rank that fails ends the others with its message") {

@@ -121,6 +121,13 @@ inline constexpr role role_of = [] {
   return role::whole;
 }();
 
+/// Whether the head of a stage is `which` to a rank.
+template <class Stage>
+[[nodiscard]] constexpr bool has_role(role which) {
+  if constexpr (Stage::info.pass || Stage::number == 0) return false;
+  return role_of<typename Stage::net, Stage::info.head> == which;
+}
+
 /// Gives a divided network the part of each tensor that belongs to `rank`, from a source of whole tensors. What lies
 /// beyond the last neuron is zero; of parameters of pointwise operators, the last one again.
 template <Network Local, class Source>

@@ -12,13 +12,15 @@
 
 #include <hull/backend/cpu/machine.hpp>
 #include <hull/net/divide.hpp>
+#include <hull/shard/neuron_rank.hpp>
 
 namespace hull::cpu {
 
 template <Network Net, class R, class Member>
-class divided_machine final : public machine<Net, R, Member> {
-  using base = machine<Net, R, Member>;
-  using whole_net = typename Net::whole;
+class divided_machine final : public neuron_rank<Net, machine<Net, R, Member>> {
+  using base = neuron_rank<Net, machine<Net, R, Member>>;
+  using base::counts_for_all;
+  using base::own_;
 
  public:
   using base::base;
@@ -26,12 +28,12 @@ class divided_machine final : public machine<Net, R, Member> {
   template <class S>
   [[nodiscard]] static constexpr std::size_t forward_floats(std::size_t batch) {
     std::size_t const floats = base::template forward_floats<S>(batch);
-    return is<S>(role::second) ? std::max(floats, batch * S::size * sizeof(affine_sums) / sizeof(float)) : floats;
+    return has_role<S>(role::second) ? std::max(floats, batch * S::size * sizeof(affine_sums) / sizeof(float)) : floats;
   }
 
   template <class S>
   void forward(network_state<Net>& state, float* scratch) const {
-    if constexpr (is<S>(role::second)) {
+    if constexpr (has_role<S>(role::second)) {
       auto* const sums = reinterpret_cast<affine_sums*>(scratch);
       this->template add_up<S>(state, sums);
       this->member_.sum(reinterpret_cast<double*>(sums), 3 * state.batch * S::size);
@@ -44,48 +46,15 @@ class divided_machine final : public machine<Net, R, Member> {
   template <class S>
   void relax(network_state<Net>& state) const {
     base::template relax<S>(state);
-    if constexpr (is<S>(role::first)) this->member_.sum(state.stage[S::number].total_spread, state.batch);
-  }
-
-  [[nodiscard]] std::size_t place() const { return this->member_.place(); }
-  [[nodiscard]] std::size_t places() const { return this->member_.parts(); }
-  template <class T>
-  void add_parts(T* numbers, std::size_t count) const {
-    this->member_.sum(numbers, count);
-  }
-  template <class S>
-  [[nodiscard]] column_counts column_counts_of(std::size_t mine) const {
-    if constexpr (!is<S>(role::first)) return {{mine}, 0};
-    std::vector<double> all(places(), 0.0);
-    all[place()] = static_cast<double>(mine);
-    add_parts(all.data(), all.size());
-    return {{all.begin(), all.end()}, place()};
-  }
-
-  /// The least number that any rank has.
-  [[nodiscard]] std::size_t least(std::size_t number) const { return this->member_.least(number); }
-
-  /// Of all ranks.
-  template <class S>
-  void head_bounds(network_state<Net> const& state, std::vector<float>& lower, std::vector<float>& upper) const {
-    base::template head_bounds<S>(state, lower, upper);
-    if constexpr (is<S>(role::first)) {
-      for (auto* one : {&lower, &upper}) {
-        std::vector<float> all(whole_size<S>(), 0.0f);
-        std::size_t const before = std::min(this->member_.place() * S::size, all.size());
-        std::copy_n(one->begin(), valid<S>(), all.begin() + static_cast<std::ptrdiff_t>(before));
-        this->member_.sum(all.data(), all.size());
-        *one = std::move(all);
-      }
-    }
+    if constexpr (has_role<S>(role::first)) this->member_.sum(state.stage[S::number].total_spread, state.batch);
   }
 
   // Neurons that send rows: each rank lists its own; numbers run over all ranks.
 
   template <class S>
   std::size_t find_candidates(network_state<Net>& state, bool all) {
-    if constexpr (!is<S>(role::first)) return base::template find_candidates<S>(state, all);
-    std::size_t const mine = valid<S>();
+    if constexpr (!has_role<S>(role::first)) return base::template find_candidates<S>(state, all);
+    std::size_t const mine = this->template valid<S>();
     std::vector<double> counts(state.batch, 0.0);
     for (std::size_t b = 0; b < state.batch; ++b) {
       for (std::size_t i = 0; i < mine; ++i) counts[b] += gains_here<S>(state, b, i, all) ? 1 : 0;
@@ -93,22 +62,23 @@ class divided_machine final : public machine<Net, R, Member> {
     this->member_.sum(counts.data(), counts.size());
     std::size_t count = 0;
     for (std::size_t b = 0; b < state.batch; ++b) {
-      bool const most = counts[b] * 10 > static_cast<double>(whole_size<S>() * 9);  // as cpu::find_candidates has it
+      bool const most =
+          counts[b] * 10 > static_cast<double>(base::template whole_size<S>() * 9);  // as cpu::find_candidates has it
       for (std::size_t i = 0; i < mine; ++i) {
         if (most || gains_here<S>(state, b, i, all)) state.candidates[count++] = static_cast<index_t>(b * S::size + i);
       }
     }
-    return number(count);
+    return this->number(count);
   }
 
   template <class S>
   std::size_t list_gaining(network_state<Net>& state, bool all) {
-    if constexpr (!is<S>(role::first)) return base::template list_gaining<S>(state, all);
+    if constexpr (!has_role<S>(role::first)) return base::template list_gaining<S>(state, all);
     std::size_t count = 0;
-    for (std::size_t i = 0; i < valid<S>(); ++i) {
+    for (std::size_t i = 0; i < this->template valid<S>(); ++i) {
       if (gains_here<S>(state, 0, i, all)) state.candidates[count++] = static_cast<index_t>(i);
     }
-    return number(count);
+    return this->number(count);
   }
 
   template <class S>
@@ -135,7 +105,7 @@ class divided_machine final : public machine<Net, R, Member> {
   template <class S>
   void seed_opposite(network_state<Net> const& state, row_block& rows, coefficient_views<Net> const& a,
                      bool all) const {
-    if constexpr (is<S>(role::first)) {
+    if constexpr (has_role<S>(role::first)) {
       for (std::size_t r = 0; r < rows.count; ++r) {
         bool const goes_on = rows.sign[r] != 0 && gains_here<S>(state, rows.box[r], rows.index[r], all);
         rows.value[r] = goes_on ? 1 : 0;
@@ -160,7 +130,7 @@ class divided_machine final : public machine<Net, R, Member> {
   template <class S>
   void mark_gaining(network_state<Net> const& state, row_block const& rows) const {
     base::template mark_gaining<S>(state, rows);
-    if constexpr (is<S>(role::first)) {
+    if constexpr (has_role<S>(role::first)) {
       for (std::size_t r = 0; r < rows.count; ++r) rows.value[r] = rows.sign[r] == 0 ? 0 : rows.value[r];
       this->member_.sum(rows.value, rows.count);
     }
@@ -170,7 +140,7 @@ class divided_machine final : public machine<Net, R, Member> {
   template <class S>
   void seed_neurons(network_state<Net> const& state, row_block const& rows, coefficient_views<Net> const& a) const {
     base::template seed_neurons<S>(state, rows, a);
-    constexpr bool divided = is<S>(role::first);
+    constexpr bool divided = has_role<S>(role::first);
     for (std::size_t r = 0; r < rows.count; ++r) {
       if (divided ? rows.sign[r] != 0 : counts_for_all()) continue;
       rows.value[r] = rows.slack[r] = 0;
@@ -200,7 +170,7 @@ class divided_machine final : public machine<Net, R, Member> {
   template <class S>
   void relax_rows(network_state<Net> const& state, row_block const& rows, coefficient_views<Net> const& a) const {
     if constexpr (S::number == 0) add_constants(rows);
-    bool const counts = S::number == 0 || is<S>(role::first) || counts_for_all();
+    bool const counts = S::number == 0 || this->template counts<S>();
     cpu::relax_rows<R, S::number == 0>(rows, state.stage[S::number], a[S::number], counts);
   }
 
@@ -208,7 +178,7 @@ class divided_machine final : public machine<Net, R, Member> {
   void relax_free_rows(network_state<Net> const& state, free_columns const& f, row_block const& rows,
                        free_rows const& parameters, coefficient_views<Net> const& a, float* moved) const {
     auto const& s = state.stage[S::number];
-    bool const counts = is<S>(role::first) || counts_for_all();
+    bool const counts = this->template counts<S>();
     if constexpr (hull::detail::has_kink<S>()) {
       cpu::relax_free_rows<R>(rows, s, f, parameters, a[S::number], moved, counts);
     } else {
@@ -221,7 +191,7 @@ class divided_machine final : public machine<Net, R, Member> {
   template <class S>
   void backward(network_state<Net> const& state, row_block const& rows, coefficient_views<Net> const& a,
                 overwrite_flags<S> overwrite, float* scratch) const {
-    if constexpr (is<S>(role::first)) {
+    if constexpr (has_role<S>(role::first)) {
       std::size_t const from = S::template input<0>, floats = rows.count * state.stage[from].live_count;
       if (!overwrite[0] && !counts_for_all()) {  // what is there already is the same on all ranks: one of them adds it
         std::fill_n(a[from], floats, 0.0f);
@@ -244,54 +214,22 @@ class divided_machine final : public machine<Net, R, Member> {
   void points(network_state<Net> const& state, row_block const& rows, coefficient_views<Net> const& d, float* head,
               float* scratch) const {
     base::template points<S>(state, rows, d, head, scratch);
-    if constexpr (is<S>(role::second)) {
+    if constexpr (has_role<S>(role::second)) {
       this->member_.sum(head, rows.count * state.stage[S::number].live_count);
     }
   }
 
  private:
   template <class S>
-  static constexpr bool is(role which) {
-    if constexpr (S::info.pass || S::number == 0) return false;
-    return role_of<Net, S::info.head> == which;
-  }
-
-  [[nodiscard]] bool counts_for_all() const { return this->member_.place() == 0; }
-
-  /// Neurons of stage S in the whole network, and those of this rank that it has.
-  template <class S>
-  static constexpr std::size_t whole_size() {
-    return stage<whole_net, S::number>::size;
-  }
-  template <class S>
-  [[nodiscard]] std::size_t valid() const {
-    std::size_t const before = this->member_.place() * S::size;
-    return before < whole_size<S>() ? std::min(S::size, whole_size<S>() - before) : 0;
-  }
-
-  template <class S>
   [[nodiscard]] bool gains_here(network_state<Net> const& state, std::size_t b, std::size_t i, bool all) const {
     return all || gains_from_bounds<S>(this->member_.weights(), state.stage[S::number], b, i);
-  }
-
-  /// Numbers the candidates of all ranks, of which this one has `count`. Returns how many there are.
-  std::size_t number(std::size_t count) {
-    std::vector<double> counts(this->member_.parts(), 0.0);
-    counts[this->member_.place()] = static_cast<double>(count);
-    this->member_.sum(counts.data(), counts.size());
-    std::size_t all = 0;
-    for (std::size_t r = 0; r < counts.size(); ++r) {
-      if (r == this->member_.place()) own_ = {all, all + count};
-      all += static_cast<std::size_t>(counts[r]);
-    }
-    return all;
   }
 
   /// Names the rows of candidates from `first` on, `each` for one; those of other ranks get the sign 0.
   template <class S, class Name>
   void name(network_state<Net> const& state, std::size_t first, row_block const& rows, std::size_t each,
             Name&& name_own) const {
-    if constexpr (!is<S>(role::first)) {
+    if constexpr (!has_role<S>(role::first)) {
       name_own(state.candidates + first, rows);
     } else {
       std::size_t const last = first + rows.count / each;
@@ -327,8 +265,6 @@ class divided_machine final : public machine<Net, R, Member> {
       if (one != nullptr) this->member_.sum(one, rows.count);
     }
   }
-
-  row_range own_;  // numbers of this rank's candidates
 };
 
 /// This backend, for on<> (shard/on.hpp).

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <numeric>
 #include <span>
 #include <type_traits>
 #include <vector>
@@ -14,17 +13,18 @@
 #include <hull/backend/cuda/machine.cuh>
 #include <hull/backend/cuda/ranks.cuh>
 #include <hull/net/divide.hpp>
+#include <hull/shard/neuron_rank.hpp>
 
 namespace hull::cuda {
 
 template <Network Net, class R, class Member, class P = Fp32>
-class divided_machine final : public machine<Net, R, Member, P> {
-  using base = machine<Net, R, Member, P>;
-  using whole_net = typename Net::whole;
+class divided_machine final : public neuron_rank<Net, machine<Net, R, Member, P>> {
+  using base = neuron_rank<Net, machine<Net, R, Member, P>>;
   using base::block;
+  using base::counts_for_all;
   using base::device_;
-  using base::member_;
   using base::others_;
+  using base::own_;
   using base::stream;
   using base::weights_;
 
@@ -34,12 +34,12 @@ class divided_machine final : public machine<Net, R, Member, P> {
   template <class S>
   [[nodiscard]] static constexpr std::size_t forward_floats(std::size_t batch) {
     std::size_t const floats = base::template forward_floats<S>(batch);
-    return is<S>(role::second) ? std::max(floats, batch * S::size * sizeof(affine_sums) / sizeof(float)) : floats;
+    return has_role<S>(role::second) ? std::max(floats, batch * S::size * sizeof(affine_sums) / sizeof(float)) : floats;
   }
 
   template <class S>
   void forward(network_state<Net>& state, float* scratch) const {
-    if constexpr (is<S>(role::second)) {
+    if constexpr (has_role<S>(role::second)) {
       auto* const sums = reinterpret_cast<affine_sums*>(scratch);
       std::size_t const count = state.batch * S::size;
       this->template affine_forward<S>(state, sums, true);
@@ -56,56 +56,25 @@ class divided_machine final : public machine<Net, R, Member, P> {
   template <class S>
   void relax(network_state<Net>& state) const {
     base::template relax<S>(state);
-    if constexpr (is<S>(role::first)) sum(state.stage[S::number].total_spread, state.batch);
-  }
-
-  [[nodiscard]] std::size_t place() const { return member_.place(); }
-  [[nodiscard]] std::size_t places() const { return member_.parts(); }
-  /// Of numbers on the host.
-  template <class T>
-  void add_parts(T* numbers, std::size_t count) const {
-    member_.sum(numbers, count);
-  }
-  template <class S>
-  [[nodiscard]] column_counts column_counts_of(std::size_t mine) const {
-    if constexpr (!is<S>(role::first)) return {{mine}, 0};
-    return {counts_of_ranks(mine), place()};
-  }
-
-  /// The least number that any rank has.
-  [[nodiscard]] std::size_t least(std::size_t number) const { return member_.least(number); }
-
-  /// Of all ranks.
-  template <class S>
-  void head_bounds(network_state<Net> const& state, std::vector<float>& lower, std::vector<float>& upper) const {
-    base::template head_bounds<S>(state, lower, upper);
-    if constexpr (is<S>(role::first)) {
-      for (auto* one : {&lower, &upper}) {
-        std::vector<float> all(whole_size<S>(), 0.0f);
-        std::size_t const before = std::min(place() * S::size, all.size());
-        std::copy_n(one->begin(), valid<S>(), all.begin() + static_cast<std::ptrdiff_t>(before));
-        member_.sum(all.data(), all.size());
-        *one = std::move(all);
-      }
-    }
+    if constexpr (has_role<S>(role::first)) sum(state.stage[S::number].total_spread, state.batch);
   }
 
   // Neurons that send rows: each rank lists its own; numbers run over all ranks.
 
   template <class S>
   std::size_t find_candidates(network_state<Net>& state, bool all) {
-    if constexpr (!is<S>(role::first)) return base::template find_candidates<S>(state, all);
+    if constexpr (!has_role<S>(role::first)) return base::template find_candidates<S>(state, all);
     auto* const counts = reinterpret_cast<double*>(device_.mail());
     expect(state.batch * sizeof(double) <= device::mail_bytes, "CUDA: too many boxes in a batch");
     count_gaining_kernel<S><<<static_cast<unsigned>(state.batch), list_threads, 0, stream()>>>(
-        weights_.view(), state.stage[S::number], all, static_cast<unsigned>(valid<S>()), counts);
+        weights_.view(), state.stage[S::number], all, static_cast<unsigned>(this->template valid<S>()), counts);
     check_launch("count_gaining");
     sum(counts, state.batch);
     return list_own<S>(state, all, counts);
   }
   template <class S>
   std::size_t list_gaining(network_state<Net>& state, bool all) {
-    if constexpr (!is<S>(role::first)) return base::template list_gaining<S>(state, all);
+    if constexpr (!has_role<S>(role::first)) return base::template list_gaining<S>(state, all);
     return list_own<S>(state, all, nullptr);
   }
 
@@ -133,13 +102,10 @@ class divided_machine final : public machine<Net, R, Member, P> {
       each_row(rows, [&](unsigned blocks) {
         mark_gaining_kernel<S><<<blocks, block, 0, stream()>>>(weights_.view(), state.stage[S::number], rows, all);
       });
-      if constexpr (is<S>(role::first)) sum(rows.value, rows.count);
-      index_t* const count = device_.counter(stage_count<Net>);
-      turn_rows_kernel<<<1, list_threads, 0, stream()>>>(rows, count);
+      if constexpr (has_role<S>(role::first)) sum(rows.value, rows.count);
+      turn_rows_kernel<<<1, list_threads, 0, stream()>>>(rows, this->list_count());
       check_launch("seed_opposite");
-      index_t left = 0;
-      device_.read(&left, count, 1);
-      rows.count = left;
+      rows.count = this->listed();
     }
     seed_neurons<S>(state, rows, a);
   }
@@ -147,15 +113,15 @@ class divided_machine final : public machine<Net, R, Member, P> {
   template <class S>
   void mark_gaining(network_state<Net> const& state, row_block const& rows) const {
     base::template mark_gaining<S>(state, rows);
-    if constexpr (is<S>(role::first)) sum(rows.value, rows.count);
+    if constexpr (has_role<S>(role::first)) sum(rows.value, rows.count);
   }
 
   /// A row with sign 0 belongs to another rank's neuron: here it begins as zero.
   template <class S>
   void seed_neurons(network_state<Net> const& state, row_block const& rows, coefficient_views<Net> const& a) const {
     base::template seed_neurons<S>(state, rows, a);
-    drop_constants(rows, is<S>(role::first));
-    if constexpr (is<S>(role::first)) {
+    drop_constants(rows, has_role<S>(role::first));
+    if constexpr (has_role<S>(role::first)) {
       constexpr std::size_t from = S::template input<0>;
       sum(a[from], rows.count * state.stage[from].live_count);
     }
@@ -177,20 +143,20 @@ class divided_machine final : public machine<Net, R, Member, P> {
   void relax_rows(network_state<Net> const& state, row_block const& rows, coefficient_views<Net> const& a) const {
     if constexpr (S::number == 0) add_constants(rows);
     cuda::relax_rows<R, S::number == 0>(stream(), rows, state.stage[S::number], a[S::number], a[S::number],
-                                        state.batch > 1, S::number == 0 || counts<S>());
+                                        state.batch > 1, S::number == 0 || this->template counts<S>());
   }
 
   template <class S>
   void relax_free_rows(network_state<Net> const& state, free_columns const& f, row_block const& rows,
                        free_rows const& parameters, coefficient_views<Net> const& a, float* moved) const {
-    base::template relax_free_rows<S>(state, f, rows, parameters, a, moved, counts<S>());
+    base::template relax_free_rows<S>(state, f, rows, parameters, a, moved, this->template counts<S>());
   }
 
   /// Where neurons are divided, each rank has a part of the sum for the operand.
   template <class S>
   void backward(network_state<Net> const& state, row_block const& rows, coefficient_views<Net> const& a,
                 overwrite_flags<S> overwrite, float* scratch) const {
-    if constexpr (is<S>(role::first)) {
+    if constexpr (has_role<S>(role::first)) {
       constexpr std::size_t from = S::template input<0>;
       std::size_t const floats = rows.count * state.stage[from].live_count;
       // what is there already is the same on all ranks: one of them adds it
@@ -213,63 +179,29 @@ class divided_machine final : public machine<Net, R, Member, P> {
   void points(network_state<Net> const& state, row_block const& rows, coefficient_views<Net> const& d, float* head,
               float* scratch) const {
     base::template points<S>(state, rows, d, head, scratch);
-    if constexpr (is<S>(role::second)) sum(head, rows.count * state.stage[S::number].live_count);
+    if constexpr (has_role<S>(role::second)) sum(head, rows.count * state.stage[S::number].live_count);
   }
 
  private:
-  template <class S>
-  static constexpr bool is(role which) {
-    if constexpr (S::info.pass || S::number == 0) return false;
-    return role_of<Net, S::info.head> == which;
-  }
-
-  [[nodiscard]] bool counts_for_all() const { return place() == 0; }
-  template <class S>
-  [[nodiscard]] bool counts() const {
-    return is<S>(role::first) || counts_for_all();
-  }
-
-  /// Neurons of stage S in the whole network, and those of this rank that it has.
-  template <class S>
-  static constexpr std::size_t whole_size() {
-    return stage<whole_net, S::number>::size;
-  }
-  template <class S>
-  [[nodiscard]] std::size_t valid() const {
-    std::size_t const before = place() * S::size;
-    return before < whole_size<S>() ? std::min(S::size, whole_size<S>() - before) : 0;
-  }
-
   /// Over ranks, of numbers on the device.
   template <class T>
   void sum(T* numbers, std::size_t count) const {
     others_.sum(numbers, count, stream());
   }
-  [[nodiscard]] std::vector<std::size_t> counts_of_ranks(std::size_t mine) const {
-    std::vector<double> all(places(), 0.0);
-    all[place()] = static_cast<double>(mine);
-    member_.sum(all.data(), all.size());
-    return {all.begin(), all.end()};
-  }
-
   template <class S>
   std::size_t list_own(network_state<Net>& state, bool all, double const* counts) {
     own_candidates_kernel<S><<<1, list_threads, 0, stream()>>>(
-        weights_.view(), state.stage[S::number], state.batch, all, static_cast<unsigned>(valid<S>()), counts,
-        0.9 * static_cast<double>(whole_size<S>()), state.candidates, device_.counter(stage_count<Net>));
+        weights_.view(), state.stage[S::number], state.batch, all, static_cast<unsigned>(this->template valid<S>()),
+        counts, 0.9 * static_cast<double>(base::template whole_size<S>()), state.candidates,
+        device_.counter(stage_count<Net>));
     check_launch("candidates");
-    std::size_t const mine = this->settle();
-    auto const counted = counts_of_ranks(mine);
-    auto const own = counted.begin() + static_cast<std::ptrdiff_t>(place());
-    std::size_t const before = std::accumulate(counted.begin(), own, std::size_t{0});
-    own_ = {before, before + mine};
-    return std::accumulate(own, counted.end(), before);
+    return this->number(this->settle());
   }
 
   /// Names the rows of candidates from `first` on; those of other ranks get the sign 0.
   template <class S>
   void name(network_state<Net> const& state, std::size_t first, row_block const& rows, naming how) const {
-    constexpr bool divided = is<S>(role::first);
+    constexpr bool divided = has_role<S>(role::first);
     row_range const own = divided ? own_ : row_range{0, ~std::size_t{0}};
     each_row(rows, [&](unsigned blocks) {
       name_own_kernel<<<blocks, block, 0, stream()>>>(state.stage[S::number], state.candidates, own, first, rows, how);
@@ -315,8 +247,6 @@ class divided_machine final : public machine<Net, R, Member, P> {
     launch(blocks_for(rows.count, block));
     check_launch("rows");
   }
-
-  row_range own_;  // numbers of this rank's candidates
 };
 
 }  // namespace hull::cuda

@@ -40,14 +40,11 @@ class machine : public steps<Net, R, Member, P> {
   template <class S>
   void collect_free(network_state<Net> const& state, free_columns& f, std::size_t offset) const {
     this->settle();
-    index_t* const count = device_.counter(stage_count<Net>);
     auto const& x = *sources<S>(state)[0];
     find_free<S, R>(stream(), weights_.view(), state.stage[S::number], f, x, this->template cost<S>(),
-                    this->template constants<S>(), count);
-    index_t found = 0;
-    device_.read(&found, count, 1);
+                    this->template constants<S>(), this->list_count());
     f.offset = offset;
-    f.count = found;
+    f.count = this->listed();
   }
 
   /// CROWN's own parameters of one stage for all rows.

@@ -58,6 +58,14 @@ class stage_weights : public host<Member>, public step_memory<Net, P> {
   }
   void settle_later(stage_state& s) const { pending_.push_back(&s); }
 
+  /// Where kernels leave how many rows or neurons they have listed; and that number, after waiting for them.
+  [[nodiscard]] index_t* list_count() const { return device_.counter(stage_count<Net>); }
+  [[nodiscard]] index_t listed() const {
+    index_t found = 0;
+    device_.read(&found, list_count(), 1);
+    return found;
+  }
+
   /// Waits for the numbers of live columns of the stages that were relaxed since the last call, and of candidates.
   std::size_t settle() const {
     counts_.resize(counters);

@@ -126,12 +126,10 @@ class steps : public stage_weights<Net, Member, P> {
   void seed_opposite(network_state<Net> const& state, row_block& rows, coefficient_views<Net> const& a,
                      bool all) const {
     if (rows.count > 0) {
-      index_t* const count = device_.counter(stage_count<Net>);
-      opposite_kernel<S><<<1, list_threads, 0, stream()>>>(weights_.view(), state.stage[S::number], rows, all, count);
+      opposite_kernel<S>
+          <<<1, list_threads, 0, stream()>>>(weights_.view(), state.stage[S::number], rows, all, this->list_count());
       check_launch("seed_opposite");
-      index_t left = 0;
-      device_.read(&left, count, 1);
-      rows.count = left;
+      rows.count = this->listed();
     }
     seed_neurons<S>(state, rows, a);
   }
@@ -328,8 +326,7 @@ class steps : public stage_weights<Net, Member, P> {
   template <class S>
   std::size_t list(network_state<Net>& state, bool all, bool generous) const {
     candidates_kernel<S><<<1, list_threads, 0, stream()>>>(weights_.view(), state.stage[S::number], state.batch, all,
-                                                           generous, state.candidates,
-                                                           device_.counter(stage_count<Net>));
+                                                           generous, state.candidates, this->list_count());
     check_launch("candidates");
     return settle();
   }
