@@ -27,7 +27,6 @@
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <chrono>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -38,12 +37,9 @@
 #include <exception>
 #include <map>
 #include <memory>
-#include <spawn.h>
 #include <string>
 #include <string_view>
-#include <sys/wait.h>
 #include <type_traits>
-#include <unistd.h>
 #include <utility>
 #include <vector>
 
@@ -51,11 +47,12 @@
 #include <hull/backend/cuda/backend.cuh>
 #include <hull/net/network.hpp>
 #include <hull/propagate/propagation.hpp>
-#include <hull/shard/metered.hpp>
 #include <hull/shard/nccl.cuh>
 #include <hull/shard/on.hpp>
 #include <hull/shard/rendezvous.hpp>
 
+#include "multi_gpu_bandwidth.cuh"
+#include "multi_gpu_ranks.cuh"
 #include "multi_gpu_works.hpp"
 
 #ifndef HULL_BENCH_WORK
@@ -77,46 +74,7 @@
 #define HULL_BENCH_NAME(x) HULL_BENCH_TEXT(x)
 
 using namespace hull;
-
-/// Nccl that notes what its collectives on host memory cost; those on device memory are the machine's to note.
-class noted_nccl final {
- public:
-  explicit noted_nccl(Nccl& ranks) : ranks_(&ranks), noted_(ranks) {
-    if (&ranks.background() != &ranks) behind_.reset(new noted_nccl(ranks.background()));
-  }
-
-  [[nodiscard]] std::size_t rank() const { return ranks_->rank(); }
-  [[nodiscard]] std::size_t size() const { return ranks_->size(); }
-  void all_gather(std::byte const* part, std::byte* all, std::size_t bytes) { noted_.all_gather(part, all, bytes); }
-  void sum(float* values, std::size_t count) { noted_.sum(values, count); }
-  void sum(double* values, std::size_t count) { noted_.sum(values, count); }
-  [[nodiscard]] unsigned any(unsigned bits) { return noted_.any(bits); }
-  void fail(std::string const& why) { ranks_->fail(why); }
-  [[nodiscard]] std::string lost() const { return ranks_->lost(); }
-  [[nodiscard]] noted_nccl& background() { return behind_ ? *behind_ : *this; }
-
-  void all_gather_device(std::byte const* part, std::byte* all, std::size_t bytes, cudaStream_t stream) {
-    ranks_->all_gather_device(part, all, bytes, stream);
-  }
-  void sum_device(float* values, std::size_t count, cudaStream_t stream) { ranks_->sum_device(values, count, stream); }
-  void sum_device(double* values, std::size_t count, cudaStream_t stream) { ranks_->sum_device(values, count, stream); }
-  void finish(cudaStream_t stream) { ranks_->finish(stream); }
-
-  [[nodiscard]] communication_cost cost() const {
-    communication_cost both = noted_.cost();
-    if (!behind_) return both;
-    both.calls += behind_->cost().calls;
-    both.bytes += behind_->cost().bytes;
-    both.seconds += behind_->cost().seconds;
-    return both;
-  }
-
- private:
-  Nccl* ranks_;
-  Metered<Nccl> noted_;
-  std::unique_ptr<noted_nccl> behind_;
-};
-static_assert(DeviceCommunicator<noted_nccl, cudaStream_t>);
+using namespace hull::bench;
 
 namespace {
 
@@ -126,20 +84,6 @@ using precision = hull::cuda::HULL_BENCH_PRECISION;
 using rounding = hull::HULL_BENCH_ROUNDING;
 constexpr std::size_t fixed_ranks = HULL_BENCH_RANKS;
 constexpr bool alone = fixed_ranks == 1;
-
-using clock_type = std::chrono::steady_clock;
-double since(clock_type::time_point start) { return std::chrono::duration<double>(clock_type::now() - start).count(); }
-
-void check(cudaError_t found, char const* what) {
-  if (found != cudaSuccess) throw error(std::string(what) + ": " + cudaGetErrorString(found), fault::device);
-}
-
-/// Bytes that the driver has given out, to whomever.
-std::size_t driver_bytes() {
-  std::size_t free = 0, total = 0;
-  check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
-  return total - free;
-}
 
 using ranks_type = std::conditional_t<alone, Solo, noted_nccl>;
 using here = on<hull::cuda::backend_with<precision>, policy, ranks_type>;
@@ -180,15 +124,6 @@ constexpr std::array<char const*, fields> field_names{
     "bytes_nccl",     "bytes_machine", "seconds_start", "seconds_load",  "seconds_set_up"};
 using account = std::array<double, fields>;
 
-/// What every rank has, in their order.
-template <class T, class Meeting>
-std::vector<T> of_all(Meeting& meeting, T const& mine) {
-  static_assert(std::is_trivially_copyable_v<T>);
-  std::vector<T> all(meeting.size());
-  meeting.all_gather(reinterpret_cast<std::byte const*>(&mine), reinterpret_cast<std::byte*>(all.data()), sizeof mine);
-  return all;
-}
-
 /// Bounds of hidden neurons, put into few numbers.
 struct hidden final {
   std::uint64_t hash = 0;  // of all their bits
@@ -214,24 +149,6 @@ struct hidden final {
   }
 };
 
-// JSON.
-
-std::string text(char const* form, double value) {
-  std::array<char, 40> room{};
-  std::snprintf(room.data(), room.size(), form, value);
-  return std::isfinite(value) ? room.data() : "null";
-}
-template <class List>
-std::string list(char const* form, List const& values) {
-  std::string all;
-  for (auto const value : values) all += (all.empty() ? "" : ", ") + text(form, static_cast<double>(value));
-  return "[" + all + "]";
-}
-std::string quoted(std::string const& words) {
-  std::string safe;
-  for (char const c : words) safe += c == '"' || c == '\\' ? std::string{'\\', c} : std::string(1, c < ' ' ? ' ' : c);
-  return '"' + safe + '"';
-}
 /// What was measured: the beginning of a line.
 std::string subject(std::size_t ranks, std::string const& method, std::size_t steps) {
   return std::string("{\"network\": \"") + HULL_BENCH_NAME(HULL_BENCH_WORK) + "\", \"policy\": \"" +
@@ -240,11 +157,6 @@ std::string subject(std::size_t ranks, std::string const& method, std::size_t st
          "\", \"steps\": " + std::to_string(method == "crown" ? 0 : steps) + ", \"precision\": \"" +
          std::string(precision::name) + "\", \"rounding\": \"" + (rounding::outward ? "outward" : "nearest") + "\"";
 }
-void say(std::string const& line) {
-  std::puts(line.c_str());
-  std::fflush(stdout);
-}
-
 // What only some machines and communicators have.
 
 template <class C>
@@ -389,64 +301,6 @@ void measure_all(options const& given, Meeting& meeting, Ranks& ranks, account f
   }
 }
 
-/// Seconds of one call, on the slowest rank.
-template <class Call>
-double seconds_of(Rendezvous& meeting, Nccl& ranks, cudaStream_t stream, std::size_t calls, Call&& call) {
-  for (std::size_t i = 0; i < 3; ++i) call();
-  ranks.finish(stream);
-  static_cast<void>(ranks.any(0));
-  auto const start = clock_type::now();
-  for (std::size_t i = 0; i < calls; ++i) call();
-  ranks.finish(stream);
-  auto const all = of_all(meeting, since(start));
-  return *std::max_element(all.begin(), all.end()) / static_cast<double>(calls);
-}
-
-/// GB/s that a rank receives, for results of some sizes: of what policies use, and of NCCL's own sum beside it.
-void bandwidth(Rendezvous& meeting, Nccl& ranks) {
-  auto const good = [](ncclResult_t found) {
-    if (found != ncclSuccess) throw error(std::string("NCCL: ") + ncclGetErrorString(found), fault::device);
-  };
-  std::vector<std::byte> id(sizeof(ncclUniqueId));
-  if (ranks.rank() == 0) good(ncclGetUniqueId(reinterpret_cast<ncclUniqueId*>(id.data())));
-  id = meeting.broadcast(std::move(id));
-  ncclUniqueId name{};
-  std::memcpy(&name, id.data(), sizeof name);
-  ncclComm_t plain = nullptr;
-  good(ncclCommInitRank(&plain, static_cast<int>(ranks.size()), name, static_cast<int>(ranks.rank())));
-
-  constexpr std::array<std::size_t, 5> mebibytes{1, 4, 16, 32, 256};
-  constexpr std::size_t most = mebibytes.back() << 20;
-  auto const memory = hull::cuda::allocate<float>(most / sizeof(float));
-  cudaStream_t stream = nullptr;
-  check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "stream");
-  check(cudaMemsetAsync(memory.get(), 0, most, stream), "clear");
-  std::array<std::vector<double>, 3> rates;
-  for (std::size_t const size : mebibytes) {
-    std::size_t const bytes = size << 20, part_bytes = bytes / ranks.size(), count = bytes / sizeof(float);
-    auto* const all = reinterpret_cast<std::byte*>(memory.get());
-    std::size_t const calls = size > 32 ? 10 : 50;
-    double const gathered = seconds_of(meeting, ranks, stream, calls, [&] {
-      ranks.all_gather_device(all + ranks.rank() * part_bytes, all, part_bytes, stream);
-    });
-    double const summed =
-        seconds_of(meeting, ranks, stream, calls, [&] { ranks.sum_device(memory.get(), count, stream); });
-    double const reduced = seconds_of(meeting, ranks, stream, calls, [&] {
-      good(ncclAllReduce(memory.get(), memory.get(), count, ncclFloat32, ncclSum, plain, stream));
-    });
-    double const received = 1e-9 * static_cast<double>(part_bytes * (ranks.size() - 1));
-    rates[0].push_back(received / gathered);
-    rates[1].push_back(2 * received / summed);
-    rates[2].push_back(2 * received / reduced);
-  }
-  ncclCommDestroy(plain);
-  cudaStreamDestroy(stream);
-  if (ranks.rank() != 0) return;
-  say("{\"bandwidth\": \"GB/s received by a rank\", \"ranks\": " + std::to_string(ranks.size()) +
-      ", \"mebibytes\": " + list("%.0f", mebibytes) + ", \"all_gather\": " + list("%.4g", rates[0]) +
-      ", \"sum\": " + list("%.4g", rates[1]) + ", \"nccl_all_reduce\": " + list("%.4g", rates[2]) + "}");
-}
-
 /// Makes a device current, and returns what the driver takes for that.
 double open_device(std::size_t number) {
   int count = 0;
@@ -486,32 +340,6 @@ void as_rank(options const& given) {
     Ranks ranks(link);
     measure_all(given, meeting, ranks, facts);
   }
-}
-
-/// Starts this program again with these arguments, once for each rank. Returns the exit status.
-int start(std::size_t size, std::vector<char*> arguments) {
-  std::uint16_t port = 0;
-  {
-    tcp::endpoint const any = tcp::resolve("127.0.0.1", tcp::in_seconds(1)).at(0);
-    port = tcp::port_of(tcp::listen_at(any));
-  }
-  setenv("WORLD_SIZE", std::to_string(size).c_str(), 1);
-  setenv("MASTER_ADDR", "127.0.0.1", 1);
-  setenv("MASTER_PORT", std::to_string(port).c_str(), 1);
-  arguments.push_back(nullptr);
-  std::vector<pid_t> ranks(size);
-  for (std::size_t r = 0; r < size; ++r) {
-    setenv("RANK", std::to_string(r).c_str(), 1);
-    setenv("LOCAL_RANK", std::to_string(r).c_str(), 1);
-    if (posix_spawn(&ranks[r], "/proc/self/exe", nullptr, nullptr, arguments.data(), environ) != 0) return 1;
-  }
-  int bad = 0;
-  for (pid_t const one : ranks) {
-    int status = 0;
-    waitpid(one, &status, 0);
-    bad += WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : 1;
-  }
-  return bad == 0 ? 0 : 1;
 }
 
 int usage(std::string const& what) {

@@ -223,13 +223,14 @@ run_bandwidth() { # RANKS
     >"$temp/stdout" 2>"$temp/stderr"
 }
 
-# One process of the tool for each rank; only rank 0 reports.
+# One process of the tool for each rank; only rank 0 reports. Ranks meet at next_port.
+next_port=$((20000 + RANDOM % 10000))
 run_tool() { # POLICY RANKS SECONDS ARGUMENTS...
-  local policy=$1 p=$2 seconds=$3 r status=0 children=() port=$((20000 + RANDOM % 10000)) place=()
+  local policy=$1 p=$2 seconds=$3 r status=0 children=() place=()
   shift 3
   ((p == 1)) || place=(--comm nccl --shard "$policy")
   for ((r = 0; r < p; ++r)); do
-    RANK=$r LOCAL_RANK=$r WORLD_SIZE=$p MASTER_ADDR=127.0.0.1 MASTER_PORT=$port timeout -k 5 "$seconds" \
+    RANK=$r LOCAL_RANK=$r WORLD_SIZE=$p MASTER_ADDR=127.0.0.1 MASTER_PORT=$next_port timeout -k 5 "$seconds" \
       "$hull" "$@" --device cuda --threads $(($(nproc) / p)) "${place[@]}" ${cache:+--cache-dir "$cache"} \
       >>"$temp/told" 2>>"$temp/stderr" &
     children+=($!)
@@ -238,18 +239,34 @@ run_tool() { # POLICY RANKS SECONDS ARGUMENTS...
   return "$status"
 }
 
-run_search() { # POLICY RANKS
-  local policy prop spec status=0 model=$models/onnx/mnist-net_256x6.onnx.gz
+policy_of() { # POLICY, as the tool calls it
   case $1 in
-    FullySharded) policy=fully-sharded ;;
-    TensorParallel) policy=tensor-parallel ;;
-    *) policy=replicated ;;
+    FullySharded) echo fully-sharded ;;
+    TensorParallel) echo tensor-parallel ;;
+    *) echo replicated ;;
   esac
-  # compiles the network, or finds it in the cache
-  run_tool "$policy" "$2" 400 bounds "$model" "$models/vnnlib/prop_${props%% *}.vnnlib.gz" --method ibp || return
+}
+
+# Compiles the networks of all searches that will run, together: each takes a minute.
+prepare_searches() {
+  local name kind policy p
+  for name in "${names[@]}"; do
+    IFS=/ read -r kind _ policy _ p _ <<<"$name"
+    [ "$kind" = search ] || continue
+    ((next_port += 10)) # here: what runs behind has a copy
+    run_tool "$(policy_of "$policy")" "$p" 400 bounds "$search_model" "$models/vnnlib/prop_${props%% *}.vnnlib.gz" \
+      --method ibp &
+  done
+  wait
+}
+
+run_search() { # POLICY RANKS
+  local policy prop spec status=0 model=$search_model
+  policy=$(policy_of "$1")
   for prop in $props; do
     spec=$models/vnnlib/prop_$prop.vnnlib.gz
     rm -f "$temp/verdict.json"
+    ((next_port += 10))
     run_tool "$policy" "$2" $((search_limit + 30)) verify "$model" "$spec" --timeout "$search_limit" \
       --json "$temp/verdict.json" || { status=$?; continue; }
     python3 - "$temp/verdict.json" "$prop" "$policy" "$2" "$search_limit" >>"$temp/stdout" 2>>"$temp/stderr" <<'PY'
@@ -267,6 +284,9 @@ PY
 }
 
 echo "${gpu:-no GPU} x $gpus, ${#names[@]} steps, $out"
+search_model=$models/onnx/mnist-net_256x6.onnx.gz
+forget
+[ ! -e "$search_model" ] || prepare_searches
 for name in "${names[@]}"; do
   IFS=/ read -r kind network policy precision p _ <<<"$name"
   if ((SECONDS > total)); then
@@ -276,7 +296,7 @@ for name in "${names[@]}"; do
     note "$name" skipped
     continue
   fi
-  if [ "$kind" = search ] && [ ! -e "$models/onnx/mnist-net_256x6.onnx.gz" ]; then
+  if [ "$kind" = search ] && [ ! -e "$search_model" ]; then
     echo "$name: left out, --models names no folder with onnx/mnist-net_256x6.onnx.gz"
     continue
   fi
