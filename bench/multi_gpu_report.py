@@ -39,13 +39,21 @@ def read(paths: list[Path]) -> tuple[list[dict], list[dict]]:
             key = (report["gpu"], line["step"] if "error" in line else None, *(line.get(name) for name in names))
             lines.pop(key, None)
             lines[key] = line | {"report": report}
-    measured = {line["step"] for line in lines.values() if "error" not in line}
-    kept = [line for line in lines.values() if "error" not in line or line["step"] not in measured]
+    def name(line: dict) -> str:
+        return line["step"].removesuffix("most/")  # most of the ranks of that machine
+
+    measured = {name(line) for line in lines.values() if "error" not in line}
+    kept = [line for line in lines.values() if "error" not in line or name(line) not in measured]
     return reports, kept
 
 
 def is_bounds(line: dict) -> bool:
     return "median" in line
+
+
+def kind_of(gpu: str) -> str:
+    """H100, of NVIDIA H100 80GB HBM3."""
+    return gpu.removeprefix("NVIDIA ").split()[0]
 
 
 def total(line: dict) -> float:
@@ -72,7 +80,7 @@ class Group:
     def title(self) -> str:
         method = "CROWN" if self.method == "crown" else f"alpha-CROWN, {self.steps} steps"
         precision = "" if self.precision == "fp32" else f", `{self.precision}`"
-        return f"{NETWORKS.get(self.network, self.network)}, {method}{precision}"
+        return f"{NETWORKS.get(self.network, self.network)}, {method}{precision}, {kind_of(self.gpu)}"
 
     def is_published(self) -> bool:
         """Whether figures of others are about the same."""
@@ -161,7 +169,7 @@ def bandwidth_table(lines: list[dict]) -> str:
 
 def search_table(lines: list[dict]) -> str:
     lines = sorted((line for line in lines if "search" in line),
-                   key=lambda line: (line["property"], line["ranks"], POLICIES.index(line["policy"])))
+                   key=lambda line: (line["gpu"], line["property"], line["ranks"], POLICIES.index(line["policy"])))
     if not lines:
         return ""
     rows = []
@@ -169,13 +177,13 @@ def search_table(lines: list[dict]) -> str:
         seconds = line["seconds"]
         tree = max(seconds.get("tree", 0), 1e-9)
         memory = line["memory"]
-        rows.append([line["property"], line["policy"] if line["ranks"] > 1 else "one rank", str(line["ranks"]),
-                     line["verdict"], str(line["domains"]), f"{tree:.2f}", f"{line['domains'] / tree:.0f}",
+        rows.append([kind_of(line["gpu"]), line["property"], line["policy"] if line["ranks"] > 1 else "one rank", str(line["ranks"]),
+                     line["verdict"], f"{line['limit']:g}", str(line["domains"]), f"{tree:.2f}", f"{line['domains'] / tree:.0f}",
                      f"{100 * seconds.get('kernels', 0) / tree:.0f} %",
                      mib(memory["parameters"] + memory["buffers"] + memory["peak"]), mib(memory["search"])])
-    return ("Branch and bound, " + lines[0]["search"] + ", at most " + f"{lines[0]['limit']:g} s:\n\n" +
-            table(["property", "policy", "ranks", "verdict", "domains", "seconds", "domains/s", "bounding", "device, MiB",
-                   "host, MiB"], rows) + "\n\n")
+    return ("Branch and bound, " + lines[0]["search"] + "; of the limit the attack has used a part before:\n\n" +
+            table(["GPU", "property", "policy", "ranks", "verdict", "limit, s", "domains", "seconds", "domains/s", "bounding",
+                   "device, MiB", "host, MiB"], rows) + "\n\n")
 
 
 def span(values: list[float]) -> str:
