@@ -14,6 +14,7 @@
 
 #include "cli/commands.hpp"
 #include "cli/plan.hpp"
+#include "cli/process.hpp"
 
 namespace {
 
@@ -161,6 +162,7 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  hull::cli::wait_in_short_loops(argv);
   try {
     return run(argc, argv);
   } catch (...) {  // stderr cannot be written either

@@ -177,6 +177,18 @@ TEST_CASE("a cache that cannot be written is refused") {
   refused("verify " + mlp + " " + one_property, "HULL_CACHE_DIR", "HULL_CACHE_DIR=" + (file / "below").string());
 }
 
+TEST_CASE("threads wait for each other in short loops, unless the user says how") {
+  std::string const show = "OMP_DISPLAY_ENV=verbose", none = "env -u GOMP_SPINCOUNT -u OMP_WAIT_POLICY ";
+  auto const shown = run("--version", none + show).text;  // by the OpenMP runtime of gcc
+  if (shown.find("GOMP_SPINCOUNT") == std::string::npos) {
+    MESSAGE("skipped: another OpenMP runtime");
+    return;
+  }
+  CHECK(shown.find("GOMP_SPINCOUNT = '2000'") != std::string::npos);
+  CHECK(run("--version", none + "GOMP_SPINCOUNT=77 " + show).text.find("'2000'") == std::string::npos);
+  CHECK(run("--version", none + "OMP_WAIT_POLICY=active " + show).text.find("'2000'") == std::string::npos);
+}
+
 TEST_CASE("the time limit holds") {
   // an unseen architecture with an empty cache: the compiler alone takes longer than this
   auto const cache = scratch / "empty_cache";

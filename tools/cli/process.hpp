@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <csignal>
+#include <cstdlib>
 #include <fcntl.h>
 #include <filesystem>
 #include <string>
@@ -16,6 +17,17 @@
 #include <hull/core/error.hpp>
 
 namespace hull::cli {
+
+/// Starts this program again where OpenMP's threads would wait for each other in long loops: on a busy machine they
+/// keep the cores from those that work (a quarter of the domains, measured beside two other processes on two cores).
+/// The runtime reads this before main. Goes on as it is if the user has said how to wait, or if that fails.
+inline void wait_in_short_loops([[maybe_unused]] char** arguments) {
+#ifdef _OPENMP
+  if (std::getenv("GOMP_SPINCOUNT") != nullptr || std::getenv("OMP_WAIT_POLICY") != nullptr) return;
+  setenv("GOMP_SPINCOUNT", "2000", 1);
+  execv("/proc/self/exe", arguments);
+#endif
+}
 
 /// Exit status of the program; 127 if it could not be started. Kills its process group and throws deadline_passed when
 /// `end` passes first.
