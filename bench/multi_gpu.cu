@@ -27,23 +27,22 @@
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <cuda_runtime.h>
 #include <exception>
 #include <map>
-#include <memory>
 #include <string>
-#include <string_view>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
-#include <hull/backend/cpu/parallel.hpp>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
 #include <hull/backend/cuda/backend.cuh>
 #include <hull/net/network.hpp>
 #include <hull/propagate/propagation.hpp>
@@ -157,6 +156,7 @@ std::string subject(std::size_t ranks, std::string const& method, std::size_t st
          "\", \"steps\": " + std::to_string(method == "crown" ? 0 : steps) + ", \"precision\": \"" +
          std::string(precision::name) + "\", \"rounding\": \"" + (rounding::outward ? "outward" : "nearest") + "\"";
 }
+
 // What only some machines and communicators have.
 
 template <class C>

@@ -19,7 +19,7 @@
 #include <unistd.h>
 #include <vector>
 
-#include <hull/core/error.hpp>
+#include <hull/backend/cuda/device.cuh>
 #include <hull/shard/metered.hpp>
 #include <hull/shard/nccl.cuh>
 #include <hull/shard/rendezvous.hpp>
@@ -71,9 +71,7 @@ inline double since(clock_type::time_point start) {
   return std::chrono::duration<double>(clock_type::now() - start).count();
 }
 
-inline void check(cudaError_t found, char const* what) {
-  if (found != cudaSuccess) throw error(std::string(what) + ": " + cudaGetErrorString(found), fault::device);
-}
+using hull::cuda::check;
 
 /// Bytes that the driver has given out, to whomever.
 inline std::size_t driver_bytes() {

@@ -20,12 +20,7 @@ struct rounding_counts final {
   /// Additions over ranks that follow the backward step of stage S: where its neurons are divided, each has a part.
   template <class S>
   [[nodiscard]] static constexpr std::size_t rank_additions() {
-    using net = typename S::net;
-    constexpr std::size_t ranks = ranks_of<net>;
-    if constexpr (ranks > 1 && !S::info.pass) {
-      return role_of<net, S::info.head> == role::first ? ranks : 0;
-    }
-    return 0;
+    return has_role<S>(role::first) ? ranks_of<typename S::net> : 0;
   }
 
   /// Most additions that the backward step of stage S makes to one coefficient of an operand.

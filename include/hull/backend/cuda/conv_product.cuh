@@ -119,6 +119,7 @@ template <class T>
     return memory;
   }
 }
+
 /// Calls load(line, column) for what a thread loads of the packed weights of one stage, 16 bytes each.
 template <class T, class Load>
 __device__ void for_weight_loads(int thread, Load&& load) {
@@ -131,6 +132,7 @@ __device__ void for_weight_loads(int thread, Load&& load) {
     }
   }
 }
+
 /// Launches a kernel that takes its buffers from tile_memory.
 template <class T, auto* Kernel, class... Arguments>
 void launch_tile(cudaStream_t stream, dim3 grid, Arguments const&... arguments) {

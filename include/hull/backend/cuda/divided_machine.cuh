@@ -188,12 +188,12 @@ class divided_machine final : public neuron_rank<Net, machine<Net, R, Member, P>
   void sum(T* numbers, std::size_t count) const {
     others_.sum(numbers, count, stream());
   }
+
   template <class S>
   std::size_t list_own(network_state<Net>& state, bool all, double const* counts) {
     own_candidates_kernel<S><<<1, list_threads, 0, stream()>>>(
         weights_.view(), state.stage[S::number], state.batch, all, static_cast<unsigned>(this->template valid<S>()),
-        counts, 0.9 * static_cast<double>(base::template whole_size<S>()), state.candidates,
-        device_.counter(stage_count<Net>));
+        counts, 0.9 * static_cast<double>(base::template whole_size<S>()), state.candidates, this->list_count());
     check_launch("candidates");
     return this->number(this->settle());
   }
