@@ -103,15 +103,11 @@ class host : public ranked<Member> {
   /// Threads that may each drive a machine of their own at the same time. One where steps must agree with other ranks'.
   [[nodiscard]] static std::size_t workers(Member const& member) { return member.concurrent() ? thread_count() : 1; }
 
-  /// Calls body(i, worker) for i = 0 .. count - 1 from those threads. `body` may throw; all calls end before it
-  /// returns.
+  /// Calls body(i, worker) for i = 0 .. count - 1 from so many of those threads. `body` may throw; all calls end before
+  /// it returns.
   template <class Body>
   static void side_by_side(std::size_t count, std::size_t workers, Body&& body) {
-    if (workers > 1) {
-      parallel_tasks(count, std::forward<Body>(body));
-    } else {
-      for (std::size_t i = 0; i < count; ++i) body(i, std::size_t{0});
-    }
+    parallel_tasks(count, workers, std::forward<Body>(body));
   }
 
  private:

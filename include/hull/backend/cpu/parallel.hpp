@@ -57,28 +57,32 @@ void parallel_ranges(std::size_t count, std::size_t grain, std::size_t work, Bod
 }
 
 /// Calls body(i, thread number) for i = 0 .. count - 1: tasks long enough for a thread each, whose own loops then stay
-/// on that thread. After an exception no further task starts; the first one is thrown again at the end.
+/// on that thread. At most `threads` take part, with numbers below that. After an exception no further task starts; the
+/// first one is thrown again at the end.
 template <class Body>
-void parallel_tasks(std::size_t count, Body&& body) {
+void parallel_tasks(std::size_t count, std::size_t threads, Body&& body) {
   std::exception_ptr first;
   std::atomic<bool> failed = false;
-  auto const task = [&](std::size_t i) {
-    if (failed) return;
-    try {
-      body(i, thread_number());
-    } catch (...) {
-      if (!failed.exchange(true)) first = std::current_exception();
+  std::atomic<std::size_t> next = 0;
+  auto const work = [&](std::size_t thread) {
+    for (std::size_t i = next++; i < count && !failed; i = next++) {
+      try {
+        body(i, thread);
+      } catch (...) {
+        if (!failed.exchange(true)) first = std::current_exception();
+      }
     }
   };
 #ifdef _OPENMP
-  if (count > 1 && !omp_in_parallel()) {
-#pragma omp parallel for schedule(dynamic, 1)
-    for (std::size_t i = 0; i < count; ++i) task(i);
+  if (count > 1 && threads > 1 && !omp_in_parallel()) {
+#pragma omp parallel
+    if (thread_number() < threads)
+      work(thread_number());  // a team of another size would end threads and begin new ones
     if (first) std::rethrow_exception(first);
     return;
   }
 #endif
-  for (std::size_t i = 0; i < count; ++i) task(i);
+  work(0);
   if (first) std::rethrow_exception(first);
 }
 
