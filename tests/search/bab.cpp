@@ -119,7 +119,6 @@ outcome<Net> search(parameter_map const& p, specification const& spec, std::size
                     deadline const& end = {}) {
   parameters<Net> const weights(p);
   cpu::machine<Net, Outward> machine(weights);
-  cpu::machine<Net, Nearest> attacker(weights);
   problem const asked(spec, graph<Net>::input_size, graph<Net>::output_size);
   verify_options options;
   options.memory_budget = budget;
@@ -135,11 +134,11 @@ outcome<Net> search(parameter_map const& p, specification const& spec, std::size
   result.report.margins.assign(asked.rows.size(), -1e300);
   std::vector<std::size_t> open(spec.disjuncts.size());
   for (std::size_t d = 0; d < open.size(); ++d) open[d] = d;
-  branch_and_bound<Net, cpu::machine<Net, Outward>, cpu::machine<Net, Nearest>> bab(machine, attacker, asked, spec,
-                                                                                    options, confirm, end);
+  branch_and_bound<Net, cpu::machine<Net, Outward>, cpu::machine<Net, Nearest>> bab(machine, asked, spec, options,
+                                                                                    confirm, end);
   // the verifier attacks what the root leaves open; points inside the box are the attack's business
   result.end = bab.run(open, result.report, [&](std::vector<std::size_t> const& those) {
-    attack<Net, cpu::machine<Net, Nearest>> pgd(attacker, std::size_t{1} << 24);
+    attack<Net, cpu::machine<Net, Nearest>> pgd(machine.member(), std::size_t{1} << 24);
     return !pgd.search(spec, those, options.restarts, options, confirm, end).empty();
   });
   return result;

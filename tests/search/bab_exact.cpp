@@ -50,7 +50,6 @@ void decide(std::size_t seed, branch_options const& how, tally& sum) {
 
   parameters<Net> const weights(p);
   cpu::machine<Net, Outward> machine(weights);
-  cpu::machine<Net, Nearest> attacker(weights);
   problem const asked(spec, inputs, outs);
   verify_options options;
   options.memory_budget = std::size_t{1} << 26;
@@ -61,8 +60,8 @@ void decide(std::size_t seed, branch_options const& how, tally& sum) {
   verify_report report;
   report.margins.assign(1, -1e300);
   std::vector<std::size_t> open{0};
-  branch_and_bound<Net, cpu::machine<Net, Outward>, cpu::machine<Net, Nearest>> bab(
-      machine, attacker, asked, spec, options, confirm, deadline(60), how);
+  branch_and_bound<Net, cpu::machine<Net, Outward>, cpu::machine<Net, Nearest>> bab(machine, asked, spec, options,
+                                                                                    confirm, deadline(60), how);
   auto const end = bab.run(open, report, [](std::vector<std::size_t> const&) { return false; });
   ++sum.networks;
   sum.wrong += end == (share > 0 ? search_end::counterexample : search_end::refuted);

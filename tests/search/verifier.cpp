@@ -161,8 +161,7 @@ TEST_CASE("confirm has the last word") {
 
 TEST_CASE("the attack alone") {
   parameters<folds> const weights(numbers());
-  cpu::machine<folds, Nearest> machine(weights);
-  attack<folds, cpu::machine<folds, Nearest>> search(machine, std::size_t{1} << 20);
+  attack<folds, cpu::machine<folds, Nearest>> search(weights, std::size_t{1} << 20);
   // needs a corner of a box that is far from the centre
   auto const spec = specified({{{{-1, 3}, {-5, 1}}, {above(0, 7.999)}}, {{{-1, 3}, {-5, 1}}, {below(0, -1)}}});
   auto const confirm = [&](std::span<double const> x) { return holds(spec, x); };

@@ -29,7 +29,6 @@ attacked attack_with(parameter_map const& p, specification const& spec, std::siz
   std::atomic<std::size_t> confirmed = 0;
   Loopback::run(P, [&](Loopback& ranks) {
     auto const own = place::template load<part>(p, ranks);
-    typename place::template machine<part, Nearest> machine(place::template join<part>(own, ranks).undivided());
     exact_outputs<deep> const outputs{&p};
     confirm_function const confirm = [&](std::span<double const> x) {
       ++confirmed;
@@ -39,7 +38,8 @@ attacked attack_with(parameter_map const& p, specification const& spec, std::siz
     verify_options options;
     options.steps = 20;
     std::size_t const first = 0;
-    attack<part, decltype(machine)> search(machine, std::size_t{1} << 20);
+    attack<part, typename place::template machine<part, Nearest>> search(place::template join<part>(own, ranks),
+                                                                         std::size_t{1} << 20);
     all.found[ranks.rank()] = search.search(spec, {&first, 1}, restarts, options, confirm, deadline());
   });
   all.confirmed = confirmed;

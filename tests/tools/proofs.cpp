@@ -75,10 +75,9 @@ prover cutting(parameter_source const& source) {
   auto const weights = std::make_shared<parameters<Net>>(source);
   return [weights](specification const& spec, verify_options const& options, confirm_function const& confirm) {
     outward<Net> machine(*weights);
-    nearest<Net> attacker(*weights);
     problem const asked(spec, graph<Net>::input_size, graph<Net>::output_size);
     options.proof->disjuncts.assign(spec.disjuncts.size(), {});
-    branch_and_bound<Net, outward<Net>, nearest<Net>> search(machine, attacker, asked, spec, options, confirm,
+    branch_and_bound<Net, outward<Net>, nearest<Net>> search(machine, asked, spec, options, confirm,
                                                              deadline(options.timeout), {.batch = 4, .cut_after = 12});
     verify_report report;
     report.margins.resize(asked.rows.size());

@@ -34,6 +34,17 @@ class deadline final {
   /// them says yes; every rank must then ask passed() or check() equally often.
   void agree(std::function<bool(bool)> any) { any_ = std::move(any); }
 
+  /// One that comes after this share of the time that is left, from 0 to 1.
+  [[nodiscard]] deadline after(double share) const {
+    deadline sooner = *this;
+    auto const now = clock::now();
+    if (set_ && end_ > now) {
+      sooner.end_ =
+          now + std::chrono::duration_cast<clock::duration>(share * std::chrono::duration<double>(end_ - now));
+    }
+    return sooner;
+  }
+
   [[nodiscard]] bool passed() const { return any_ ? any_(passed_here()) : passed_here(); }
 
   /// Without asking others.

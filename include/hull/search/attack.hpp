@@ -8,6 +8,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <memory>
+#include <mutex>
 #include <random>
 #include <span>
 #include <utility>
@@ -27,14 +29,22 @@ struct attack_point final {
 };
 
 /// Searches the disjuncts of a specification for points that satisfy all their constraints. `M` computes with rounding
-/// `Nearest`. All disjuncts and all starting points move in one batch.
+/// `Nearest`. Ranks divide the points; threads of a rank divide its points, or a pass over all of them where the
+/// network is large.
 template <Network Net, class M>
 class attack final {
  public:
-  attack(M& machine, std::size_t row_bytes) : machine_(&machine), bounds_(machine, row_bytes) {}
+  using member_type = typename M::member_type;
+
+  attack(member_type const& member, std::size_t row_bytes)
+      : ranks_(member.undivided()),
+        own_(member.separate()),
+        apart_(small && own_.concurrent()),
+        row_bytes_(row_bytes) {}
 
   /// Returns the inputs of a confirmed counterexample of one of `disjuncts`, or nothing. `restarts` starting points for
-  /// each; stops at the deadline. Cost: a forward and a backward pass over all points per step.
+  /// each; stops at the deadline. `confirm` is called by one thread at a time. Cost: a forward and a backward pass over
+  /// all points per step.
   [[nodiscard]] std::vector<double> search(specification const& spec, std::span<std::size_t const> disjuncts,
                                            std::size_t restarts, verify_options const& options,
                                            confirm_function const& confirm, deadline const& end) {
@@ -46,48 +56,167 @@ class attack final {
     return search_from(spec, std::move(points), options.steps, confirm, end);
   }
 
-  /// The same from given starting points, which ranks divide; all get the first counterexample, in the order of points.
+  /// The same from given starting points. All ranks get the first counterexample, in the order of steps and points.
   [[nodiscard]] std::vector<double> search_from(specification const& spec, std::vector<attack_point> points,
                                                 std::size_t steps, confirm_function const& confirm,
                                                 deadline const& end) {
-    bounds_.stop_at(end);
-    row_range const mine = machine_->own_part(points.size());
+    row_range const mine = ranks_.own_part(points.size());
+    std::size_t const none = (steps + 1) * points.size();
     std::vector<attack_point> own(points.begin() + static_cast<std::ptrdiff_t>(mine.first),
                                   points.begin() + static_cast<std::ptrdiff_t>(mine.last));
-    if (own.empty() && !points.empty()) own.push_back(points.front());  // passes may be collectives
-    double step = 0.25;                                                 // of each coordinate's range
+    if (own.empty() && !points.empty() && !own_.concurrent()) own.push_back(points.front());  // passes are collectives
+    std::size_t const each = apart_ ? part_points : std::max<std::size_t>(1, own.size());
+    std::size_t const parts = (own.size() + each - 1) / each;
+    make_walkers(parts, end);
+
+    leg now{&spec, &confirm, &end, points.size(), 0, 0, 0.25, none};
     std::size_t const period = std::max<std::size_t>(1, steps / 6);
-    try {
-      for (std::size_t round = 0; round <= steps; ++round) {
-        auto const worst = gradients(spec, own);
-        std::size_t const none = points.size();
-        std::size_t first = none;
-        for (std::size_t p = 0; p < mine.size() && first == none; ++p) {
-          if (worst[p].value > 0) continue;
-          if (end.passed_here()) break;  // confirming takes far longer than a point of the batch
-          if (confirm(coordinates(own[p].at))) first = mine.first + p;
-        }
-        std::size_t const found = machine_->least_of_parts(first);
-        if (found < none) {
-          std::vector<double> inside(spec.inputs, 0.0);
-          if (found == first) inside = coordinates(own[found - mine.first].at);
-          machine_->add_own_parts(inside.data(), inside.size());
-          return inside;
-        }
-        end.check();
-        for (std::size_t p = 0; p < own.size(); ++p) descend(own[p], spec, worst[p].gradient, step);
-        if ((round + 1) % period == 0) step *= 0.5;
+    for (std::size_t round = 0; round <= steps; round = now.last) {
+      now.first = round;
+      // where passes are collectives, ranks stop after the same one
+      now.last = std::min(steps + 1, own_.concurrent() ? (round / period + 1) * period : round + 1);
+      try {
+        M::side_by_side(parts, walkers_.size(), [&](std::size_t part, std::size_t thread) {
+          std::size_t const first = part * each, last = std::min(own.size(), first + each);
+          walkers_[thread]->walk(now, std::span(own).subspan(first, last - first), mine.first + first);
+        });
+      } catch (deadline_passed const&) {  // the others may not have seen it
       }
-    } catch (deadline_passed const&) {  // the caller sees it from `end`
+      std::size_t const found = ranks_.least_of_parts(now.found);
+      if (found < none) {
+        std::vector<double> inside(spec.inputs, 0.0);
+        if (found == now.found) inside = coordinates(own[found % points.size() - mine.first].at);
+        ranks_.add_own_parts(inside.data(), inside.size());
+        return inside;
+      }
+      if (end.passed()) break;
+      if (now.last % period == 0) now.step *= 0.5;
     }
     return {};
   }
 
  private:
+  // Multiplications of a pass over one point, above which threads share a pass: they meet about 40 times in it.
+  static constexpr std::size_t large_pass = std::size_t{1} << 23;
+  static constexpr bool small = [] {
+    std::size_t work = 0;
+    for_each_stage<1, stage_count<Net>>([&]<std::size_t K> {
+      using S = stage<Net, K>;
+      if constexpr (HeadOf<typename S::head, linear_head>) work += S::size * S::template operand<0>.size();
+      if constexpr (HeadOf<typename S::head, conv_head>) {
+        work += S::size * S::head::filter.area() * S::template operand<0>[0] / S::head::filter.groups;
+      }
+    });
+    return work < large_pass;
+  }();
+  static constexpr std::size_t part_points = 16;  // of a thread: its rows fill vectors, and stay in its cache
+
+  /// What walkers know of the steps that they take now.
+  struct leg final {
+    specification const* spec;
+    confirm_function const* confirm;
+    deadline const* end;
+    std::size_t points;       // of all ranks
+    std::size_t first, last;  // steps
+    double step;              // of each coordinate's range
+    std::size_t found;        // step * points + point of the first counterexample of this rank
+    std::mutex mutex{};       // for `found`, and `confirm`
+  };
+
   struct worst_form {
     double value = 0;             // the largest form at the point; at most 0 if all constraints hold
     std::vector<float> gradient;  // [inputs] of that form
   };
+
+  /// One thread's machine, or that of all.
+  class walker final {
+   public:
+    walker(member_type const& member, std::size_t row_bytes) : machine_(member), bounds_(machine_, row_bytes) {}
+    walker(walker const&) = delete;  // bounds_ borrows the machine
+    walker& operator=(walker const&) = delete;
+    ~walker() = default;
+
+    void stop_at(deadline const& end) { bounds_.stop_at(end); }
+
+    /// Takes points, whose first has the number `number`, through the steps of the leg, until there is a counterexample
+    /// before theirs.
+    void walk(leg& now, std::span<attack_point> points, std::size_t number) {
+      for (std::size_t round = now.first; round < now.last; ++round) {
+        {
+          std::lock_guard const lock(now.mutex);
+          if (now.found < round * now.points + number) return;
+        }
+        auto const worst = gradients(*now.spec, points);
+        for (std::size_t p = 0; p < points.size(); ++p) {
+          if (worst[p].value > 0) continue;
+          std::size_t const place = round * now.points + number + p;
+          std::lock_guard const lock(now.mutex);
+          if (now.found < place) return;
+          if (now.end->passed_here()) break;  // confirming takes far longer than a point of the batch
+          if ((*now.confirm)(coordinates(points[p].at))) {
+            now.found = place;
+            return;
+          }
+        }
+        for (std::size_t p = 0; p < points.size(); ++p) descend(points[p], *now.spec, worst[p].gradient, now.step);
+      }
+    }
+
+   private:
+    /// The largest form of each point, and its gradient.
+    std::vector<worst_form> gradients(specification const& spec, std::span<attack_point const> points) {
+      std::vector<box_view> boxes;
+      for (auto const& point : points) boxes.push_back(&point.at);
+      bounds_.run_intervals(boxes);
+
+      auto const& input = bounds_.state().stage[0];
+      std::vector<worst_form> worst(points.size());
+      std::vector<row_form> forms;
+      for (std::size_t p = 0; p < points.size(); ++p) {
+        worst[p].gradient.assign(input.size, 0.0f);
+        auto const* form = largest_form(spec.disjuncts[points[p].disjunct], p, worst[p].value);
+        if (form != nullptr) forms.push_back({static_cast<index_t>(p), form});
+      }
+      bounds_.backward_forms(forms, [&](row_block const& rows, coefficient_views<Net> const& a) {
+        for (std::size_t r = 0; r < rows.count; ++r) {
+          auto& gradient = worst[rows.box[r]].gradient;
+          for (std::size_t c = 0; c < input.live_count; ++c) gradient[input.live[c]] = a[0][r * input.live_count + c];
+        }
+      });
+      return worst;
+    }
+
+    /// The form with the largest value at point p, from the centre of the output. None if there are no constraints.
+    linear_constraint const* largest_form(disjunct const& target, std::size_t p, double& value) const {
+      auto const& state = bounds_.state();
+      auto const& input = state.stage.front();
+      auto const& output = state.stage.back();
+      linear_constraint const* largest = nullptr;
+      for (auto const& form : target.constraints) {
+        double sum = form.constant;
+        for (term const& t : form.outputs) sum += t.coefficient * output.centre[p * output.size + t.index];
+        for (term const& t : form.inputs) sum += t.coefficient * input.centre[p * input.size + t.index];
+        if (largest == nullptr || sum > value) {
+          largest = &form;
+          value = sum;
+        }
+      }
+      return largest;
+    }
+
+    M machine_;
+    propagation<Net, M> bounds_;
+  };
+
+  /// Enough for so many parts; all stop at `end`.
+  void make_walkers(std::size_t parts, deadline const& end) {
+    std::size_t const wanted = std::clamp<std::size_t>(parts, 1, apart_ ? M::workers(own_) : 1);
+    while (walkers_.size() < wanted) {
+      walkers_.push_back(std::make_unique<walker>(own_, apart_ ? std::min(row_bytes_, part_bytes) : row_bytes_));
+    }
+    for (auto const& one : walkers_) one->stop_at(end);
+  }
+  static constexpr std::size_t part_bytes = std::size_t{1} << 20;  // rows of a walker among others
 
   /// The centre, then uniform points and corners in turn.
   static std::vector<input_range> start(std::vector<input_range> const& box, std::size_t number,
@@ -117,49 +246,11 @@ class attack final {
     return x;
   }
 
-  /// The largest form of each point, and its gradient.
-  std::vector<worst_form> gradients(specification const& spec, std::vector<attack_point> const& points) {
-    std::vector<box_view> boxes;
-    for (auto const& point : points) boxes.push_back(&point.at);
-    bounds_.run_intervals(boxes);
-
-    auto const& input = bounds_.state().stage[0];
-    std::vector<worst_form> worst(points.size());
-    std::vector<row_form> forms;
-    for (std::size_t p = 0; p < points.size(); ++p) {
-      worst[p].gradient.assign(input.size, 0.0f);
-      auto const* form = largest_form(spec.disjuncts[points[p].disjunct], p, worst[p].value);
-      if (form != nullptr) forms.push_back({static_cast<index_t>(p), form});
-    }
-    bounds_.backward_forms(forms, [&](row_block const& rows, coefficient_views<Net> const& a) {
-      for (std::size_t r = 0; r < rows.count; ++r) {
-        auto& gradient = worst[rows.box[r]].gradient;
-        for (std::size_t c = 0; c < input.live_count; ++c) gradient[input.live[c]] = a[0][r * input.live_count + c];
-      }
-    });
-    return worst;
-  }
-
-  /// The form with the largest value at point p, from the centre of the output. None if there are no constraints.
-  linear_constraint const* largest_form(disjunct const& target, std::size_t p, double& value) const {
-    auto const& state = bounds_.state();
-    auto const& input = state.stage.front();
-    auto const& output = state.stage.back();
-    linear_constraint const* largest = nullptr;
-    for (auto const& form : target.constraints) {
-      double sum = form.constant;
-      for (term const& t : form.outputs) sum += t.coefficient * output.centre[p * output.size + t.index];
-      for (term const& t : form.inputs) sum += t.coefficient * input.centre[p * input.size + t.index];
-      if (largest == nullptr || sum > value) {
-        largest = &form;
-        value = sum;
-      }
-    }
-    return largest;
-  }
-
-  M* machine_;
-  propagation<Net, M> bounds_;
+  member_type ranks_;  // for what ranks divide
+  member_type own_;    // for passes over a rank's points
+  bool apart_;         // each thread takes points of its own
+  std::size_t row_bytes_;
+  std::vector<std::unique_ptr<walker>> walkers_;
 };
 
 }  // namespace hull

@@ -32,12 +32,11 @@ namespace hull {
 template <Network Net, class M, class A>
 class branch_and_bound final {
  public:
-  branch_and_bound(M& machine, A& attacker, problem const& asked, specification const& spec,
-                   verify_options const& options, confirm_function const& confirm, deadline const& end,
-                   branch_options const& how = {})
+  branch_and_bound(M& machine, problem const& asked, specification const& spec, verify_options const& options,
+                   confirm_function const& confirm, deadline const& end, branch_options const& how = {})
       : all_(machine, row_bytes(options), std::max(most_climbing, 2 * how.batch)),
         machine_(&machine),
-        search_(attacker, std::size_t{16} << 20),
+        search_(machine.member(), std::size_t{16} << 20),
         asked_(&asked),
         spec_(&spec),
         options_(&options),

@@ -51,8 +51,7 @@ class input_search final {
         end_(end),
         free_(spec.disjuncts.size()),
         least_(spec.disjuncts.size(), std::numeric_limits<double>::infinity()),
-        attacker_(member.undivided()),
-        attack_(attacker_, 0),
+        attack_(member, 0),
         width_(widest()),
         work_(width_),
         round_(width_),
@@ -282,7 +281,6 @@ class input_search final {
   std::vector<double> least_;           // [disjunct] smallest bound of a leaf
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
   std::chrono::steady_clock::time_point told_ = start_;
-  A attacker_;
   attack<Net, A> attack_;
   std::size_t attacked_ = 0;  // number of domains at the last attack
   std::size_t width_;

@@ -36,7 +36,7 @@ class verifier final : public engine {
  public:
   template <class... Ranks>
   explicit verifier(parameter_source const& source, Ranks&... ranks)
-      : home_(source, ranks...), machine_(home_.machine()), attacker_(home_.attacker()) {}
+      : home_(source, ranks...), machine_(home_.machine()) {}
 
   [[nodiscard]] verify_report verify(specification const& spec, verify_options const& options,
                                      confirm_function const& confirm) override {
@@ -269,7 +269,7 @@ class verifier final : public engine {
               verify_report& report) {
     if (open.empty()) return false;
     detail::stopwatch const watch(report.search_seconds);
-    branch_and_bound<Net, M, A> search(machine_, attacker_, asked, spec, options, confirm, end,
+    branch_and_bound<Net, M, A> search(machine_, asked, spec, options, confirm, end,
                                        {.roots_only = !branches(options), .batch = M::domains_at_once});
     std::vector<std::size_t> left;
     for (std::size_t first = 0, last = 0; first < open.size(); first = last) {
@@ -287,7 +287,7 @@ class verifier final : public engine {
   }
 
   /// True if a counterexample was confirmed; it is in the report then. The open disjuncts are attacked in groups as
-  /// large as half the memory budget allows.
+  /// large as half the memory budget allows, for a fifth of the time that is left: the rest is for the search.
   bool attack_all(specification const& spec, std::span<std::size_t const> open, std::size_t restarts,
                   verify_options const& options, confirm_function const& confirm, deadline const& end,
                   verify_report& report) {
@@ -296,10 +296,11 @@ class verifier final : public engine {
         std::clamp<std::size_t>(options.memory_budget / 2 / network_state<Net>::bytes(1), 1, 1024);
     std::size_t const each = std::min(restarts, points);
     std::size_t const group = std::max<std::size_t>(1, points / std::max<std::size_t>(1, each));
-    attack<Net, A> search(attacker_, row_budget(options, points));
-    for (std::size_t first = 0; first < open.size() && !end.passed(); first += group) {
+    attack<Net, A> search(home_.member(), row_budget(options, points));
+    deadline const sooner = end.after(0.2);
+    for (std::size_t first = 0; first < open.size() && !sooner.passed(); first += group) {
       auto const some = open.subspan(first, std::min(group, open.size() - first));
-      auto found = search.search(spec, some, each, options, confirm, end);
+      auto found = search.search(spec, some, each, options, confirm, sooner);
       if (found.empty()) continue;
       report.answer = verdict::sat;
       report.counterexample = std::move(found);
@@ -346,7 +347,6 @@ class verifier final : public engine {
 
   Home home_;
   M& machine_;
-  A& attacker_;
 };
 
 }  // namespace hull

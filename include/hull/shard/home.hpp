@@ -38,8 +38,7 @@ class home final {
         weights_(On::template load<Net>(source, ranks)),
         member_(On::template join<Net>(weights_, ranks)),
         driver_before_(driver_bytes()),
-        machine_(member_),
-        attacker_(member_.undivided()) {}
+        machine_(member_) {}
 
   /// The same for a rank that is alone.
   template <class Source>
@@ -50,7 +49,6 @@ class home final {
   ~home() = default;
 
   [[nodiscard]] machine_type& machine() { return machine_; }
-  [[nodiscard]] attacker_type& attacker() { return attacker_; }
 
   /// For further machines.
   [[nodiscard]] member_type const& member() const { return member_; }
@@ -115,7 +113,6 @@ class home final {
   member_type member_;
   std::size_t driver_before_;  // before there is a machine
   machine_type machine_;
-  attacker_type attacker_;
 };
 
 }  // namespace hull

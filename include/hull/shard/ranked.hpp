@@ -17,6 +17,9 @@ class ranked {
 
   explicit ranked(Member member) : member_(member) {}
 
+  /// For further machines.
+  [[nodiscard]] Member const& member() const { return member_; }
+
   [[nodiscard]] row_range share(std::size_t rows) const { return member_.share(rows); }
   [[nodiscard]] std::size_t most(std::size_t rows) const { return member_.most(rows); }
   [[nodiscard]] std::size_t rank() const { return member_.rank(); }
@@ -33,11 +36,6 @@ class ranked {
   void add_ranks(T* numbers, std::size_t count) const {
     member_.add_ranks(numbers, count);
   }
-
-  // Things that all ranks would do alike, and may divide: this one's; the least number of any rank; sums over them.
-  [[nodiscard]] row_range own_part(std::size_t count) const { return member_.own_part(count); }
-  [[nodiscard]] std::size_t least_of_parts(std::size_t number) const { return member_.least_of_parts(number); }
-  void add_own_parts(double* numbers, std::size_t count) const { member_.add_own_parts(numbers, count); }
 
   // Ranks that divide neurons: there are none but this (backend/cpu/divided_machine.hpp has others).
   [[nodiscard]] static std::size_t least(std::size_t number) { return number; }
