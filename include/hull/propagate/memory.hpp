@@ -193,7 +193,7 @@ struct memory_of final {
       using S = stage<Net, K>;
       stages += S::size;
       widest = std::max(widest, S::size);
-      if constexpr (K > 0) most = std::max(most, M::template forward_floats<S>(ask.boxes) * sizeof(float));
+      if constexpr (K > 0) most = std::max(most, M::template forward_floats<S>(ask.boxes, ask.threads) * sizeof(float));
     });
     most += arena::alignment;
     if (ask.ranks > 1) most = std::max(most, 2 * (widest * ask.boxes + ask.ranks) * sizeof(float) + arena::alignment);

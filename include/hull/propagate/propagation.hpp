@@ -191,7 +191,7 @@ class propagation final {
   void forward() {
     using S = stage<Net, K>;
     std::size_t const mark = rows_.used();
-    machine_->template forward<S>(state_, rows_.take<float>(M::template forward_floats<S>(state_.batch)));
+    machine_->template forward<S>(state_, rows_.take<float>(M::template forward_floats<S>(state_.batch, M::threads())));
     rows_.release(mark);
   }
 

@@ -19,6 +19,7 @@
 #include <hull/backend/cpu/points.hpp>
 #include <hull/backend/cpu/relax.hpp>
 #include <hull/backend/cpu/sparse.hpp>
+#include <hull/backend/cpu/step_memory.hpp>
 #include <hull/backend/operands.hpp>
 #include <hull/backend/roundings.hpp>
 #include <hull/net/parameters.hpp>
@@ -29,7 +30,7 @@ namespace hull::cpu {
 
 /// `Member`: what this rank holds of the network and does with the others (shard/member.hpp); by default it is alone.
 template <Network Net, class R, class Member = lone_member<Net>>
-class machine : public host<Member> {
+class machine : public host<Member>, public step_memory<R> {
  protected:
   using host<Member>::member_;
 
@@ -39,26 +40,6 @@ class machine : public host<Member> {
 
   /// Borrows what the member stands for.
   explicit machine(Member member) : host<Member>(member) {}
-
-  /// Floats of scratch that the backward steps of stage S need.
-  template <class S>
-  [[nodiscard]] static constexpr std::size_t scratch_floats(std::size_t threads) {
-    if constexpr (HeadOf<typename S::head, linear_head>) return block_floats;
-    if constexpr (HeadOf<typename S::head, conv_head>) {
-      constexpr auto in = S::template operand<0>;
-      return conv_packed_floats(in, S::shape, S::head::filter) +
-             threads * conv_thread_floats(in, S::shape, S::head::filter);
-    }
-    return 0;
-  }
-
-  /// Floats of scratch that the forward step of stage S needs.
-  template <class S>
-  [[nodiscard]] static constexpr std::size_t forward_floats(std::size_t batch) {
-    bool const linear = HeadOf<typename S::head, linear_head>;
-    if (linear && !R::outward && batch >= least_product_batch) return block_floats + 2 * batch * S::size;
-    return linear || HeadOf<typename S::head, conv_head> ? batch * S::size * sizeof(affine_sums) / sizeof(float) : 0;
-  }
 
   /// Sets the input stage to the boxes, rounded outward to floats.
   void load_boxes(network_state<Net>& state, std::span<std::vector<input_range> const* const> boxes) const {
@@ -71,11 +52,13 @@ class machine : public host<Member> {
     auto& y = state.stage[S::number];
     auto const x = sources<S>(state);
     if constexpr (HeadOf<typename S::head, linear_head> || HeadOf<typename S::head, conv_head>) {
-      if constexpr (HeadOf<typename S::head, linear_head> && !R::outward) {
-        if (state.batch >= least_product_batch) {
+      if (step_memory<R>::takes_product(state.batch)) {
+        if constexpr (HeadOf<typename S::head, linear_head>) {
           linear_forward_batch(dense<S>(), each_block<S>(), *x[0], y, state.batch, scratch);
-          return;
+        } else {
+          with_filters<S>([&](conv_weights const& w) { conv_forward_batch(w, *x[0], y, state.batch, scratch); });
         }
+        return;
       }
       auto* const sums = reinterpret_cast<affine_sums*>(scratch);
       add_up<S>(state, sums);
@@ -221,18 +204,6 @@ class machine : public host<Member> {
   }
 
   // Optimised rows (propagate/alpha.hpp), for a batch of one box.
-
-  /// Floats of scratch that points<S> needs.
-  template <class S>
-  [[nodiscard]] static constexpr std::size_t point_floats(std::size_t threads) {
-    if constexpr (HeadOf<typename S::head, linear_head>) return block_floats;
-    if constexpr (HeadOf<typename S::head, conv_head>) {
-      constexpr auto in = S::template operand<0>;
-      return conv_point_packed_floats(in, S::shape, S::head::filter) +
-             threads * conv_point_thread_floats(in, S::shape, S::head::filter);
-    }
-    return 0;
-  }
 
   /// find_candidates for optimised rows, which cost too much to take stable neurons along.
   template <class S>

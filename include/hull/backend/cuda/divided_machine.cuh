@@ -32,8 +32,8 @@ class divided_machine final : public neuron_rank<Net, machine<Net, R, Member, P>
   explicit divided_machine(Member member) : base(member) {}
 
   template <class S>
-  [[nodiscard]] static constexpr std::size_t forward_floats(std::size_t batch) {
-    std::size_t const floats = base::template forward_floats<S>(batch);
+  [[nodiscard]] static constexpr std::size_t forward_floats(std::size_t batch, std::size_t threads) {
+    std::size_t const floats = base::template forward_floats<S>(batch, threads);
     return has_role<S>(role::second) ? std::max(floats, batch * S::size * sizeof(affine_sums) / sizeof(float)) : floats;
   }
 

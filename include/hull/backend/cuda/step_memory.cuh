@@ -91,7 +91,7 @@ struct step_memory {
     return scratch_floats<S>(threads);
   }
   template <class S>
-  [[nodiscard]] static constexpr std::size_t forward_floats(std::size_t /*batch*/) {
+  [[nodiscard]] static constexpr std::size_t forward_floats(std::size_t /*batch*/, std::size_t /*threads*/) {
     return 0;
   }
 };

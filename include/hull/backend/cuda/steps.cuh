@@ -73,11 +73,11 @@ class steps : public stage_weights<Net, Member, P> {
 
   /// Where a matrix comes in several blocks, sums wait there for the next one.
   template <class S>
-  [[nodiscard]] static constexpr std::size_t forward_floats(std::size_t batch) {
+  [[nodiscard]] static constexpr std::size_t forward_floats(std::size_t batch, std::size_t threads) {
     if constexpr (HeadOf<typename S::head, linear_head> && HoldsParts<Member>) {
       if (base::template blocks_of<S>() > 1) return batch * S::size * sizeof(affine_sums) / sizeof(float);
     }
-    return sizes::template forward_floats<S>(batch);
+    return sizes::template forward_floats<S>(batch, threads);
   }
 
   /// Interval arithmetic from the operands of stage S to its head.
