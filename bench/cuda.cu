@@ -91,14 +91,7 @@ constexpr char const* device_name = "cuda";
 using hull::cuda::Fp32, hull::cuda::Tf32x3, hull::cuda::Fp16x3;
 template <class R, class P>
 using machine_of = hull::cuda::machine<net, R, lone_member<net>, P>;
-
-/// Bytes that the driver has given out, to whomever.
-std::size_t driver_bytes() {
-  std::size_t free = 0, total = 0;
-  cudaError_t const status = cudaMemGetInfo(&free, &total);
-  if (status != cudaSuccess) throw error(std::string("cudaMemGetInfo: ") + cudaGetErrorString(status), fault::device);
-  return total - free;
-}
+using hull::cuda::driver_bytes;
 #else
 constexpr char const* device_name = "cpu";
 struct Fp32 {};

@@ -72,13 +72,7 @@ inline double since(clock_type::time_point start) {
 }
 
 using hull::cuda::check;
-
-/// Bytes that the driver has given out, to whomever.
-inline std::size_t driver_bytes() {
-  std::size_t free = 0, total = 0;
-  check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
-  return total - free;
-}
+using hull::cuda::driver_bytes;
 
 /// What every rank has, in their order.
 template <class T, class Meeting>

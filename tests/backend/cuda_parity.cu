@@ -36,11 +36,15 @@ TEST_CASE("dense networks") {
   compare<dense, Outward>("dense", 1, 0.05);
   compare<dense, Nearest>("dense", 1, 0.05);
 }
-TEST_CASE("wide networks, on tensor cores too") {
+TEST_CASE("wide networks") {
   compare<wide, Outward>("wide", 5, 0.02);
   compare<wide, Nearest>("wide", 5, 0.02);
+}
+TEST_CASE("wide networks on tensor cores") {
   compare<wide, Outward, hull::cuda::Tf32x3>("wide", 5, 0.02);
   compare<wide, Nearest, hull::cuda::Tf32x3>("wide", 5, 0.02);
+}
+TEST_CASE("wide networks on tensor cores, halfs") {
   if (!hull::cuda::has_wgmma()) return;
   compare<wide, Outward, hull::cuda::Fp16x3>("wide", 5, 0.02);
   compare<wide, Nearest, hull::cuda::Fp16x3>("wide", 5, 0.02);

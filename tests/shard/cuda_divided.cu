@@ -8,6 +8,7 @@
 #include "cancelling.hpp"
 #include "divided.hpp"
 #include "points.hpp"
+#include "support/brief.hpp"
 
 using namespace hull;
 using namespace hull::reference;
@@ -60,6 +61,7 @@ void check_net(std::size_t seed) {
   auto const sound = [&](whole_answer const& found) { check_sound(asked, found); };
   for (auto const method : {hidden_bounds::interval, hidden_bounds::crown, hidden_bounds::alpha_crown}) {
     for (std::size_t const row_bytes : {std::size_t{1} << 22, std::size_t{0}}) {
+      if (brief() && row_bytes == 0) break;
       double const tolerance = method == hidden_bounds::alpha_crown || R::outward ? 2e-4 : 1e-5;
       check_ranks<here, alone, Net, 2, R>(asked, method, row_bytes, tolerance, sound);
 #ifndef HULL_CUDA_QUICK

@@ -59,7 +59,7 @@ told ask_with(Engine& engine, Outputs&& outputs, specification const& spec) {
   };
   verify_options options;
   options.method = bound_method::branch;
-  options.timeout = 60;
+  options.timeout = 900;  // a sanitizer takes its time
   auto const report = engine.verify(spec, options, confirm);
   told found{report.answer, report.domains, 0, report.margins};
   for (auto const& one : report.ranks) found.search = std::max(found.search, one.search);

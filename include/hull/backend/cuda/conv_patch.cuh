@@ -98,6 +98,25 @@ static __global__ void patch_lines_kernel(patch at, stage_state s, std::size_t c
   to[0] = positive, to[1] = negative;
 }
 
+/// What relaxing coefficients of a row adds up to.
+template <bool Outward, bool Scaled>
+struct relaxed_sums final {
+  double of[3] = {};     // value, slack, far value
+  unsigned largest = 0;  // `Scaled`: bits of magnitudes are ordered as they are; NaN comes last
+
+  /// Coefficient x of an output; returns that of the head.
+  __device__ float take(patch_line const& line, float x) {
+    if (line.error < 0) return 0;  // dead; not NaN, which is an error
+    float const moved = x * line.slope;
+    if constexpr (Scaled) largest = max(largest, __float_as_uint(moved) & 0x7fffffffU);
+    double const value = x;
+    of[0] += value * static_cast<double>(line.shift);  // exact product
+    if constexpr (Outward) of[1] += std::fabs(value) * static_cast<double>(line.error);
+    of[2] += value * static_cast<double>(line.far);
+    return moved;
+  }
+};
+
 inline constexpr unsigned patch_rows = 4;  // rows of a block, one after the other: neighbours read the same lines
 
 /// Takes rows from the output of a stage to its head, in place: relax_rows_kernel on patches. `Scaled`: rows.bound,
@@ -114,8 +133,7 @@ __global__ void __launch_bounds__(Threads) patch_relax_kernel(patch at, row_bloc
     patch_line const* const of_box =
         lines + 2 * rows.box[r] * static_cast<std::size_t>(at.plane()) * static_cast<std::size_t>(at.pitch());
     float* const row = a + r * count;
-    double sums[3] = {};   // value, slack, far value
-    unsigned largest = 0;  // bits of magnitudes are ordered as they are; NaN comes last
+    relaxed_sums<Outward, Scaled> sums;
     for (unsigned first = threadIdx.x; first < count; first += together * Threads) {
       float x[together];
       patch_line line[together];
@@ -137,20 +155,13 @@ __global__ void __launch_bounds__(Threads) patch_relax_kernel(patch at, row_bloc
       }
 #pragma unroll
       for (unsigned k = 0; k < together; ++k) {
-        bool const dead = line[k].error < 0;  // false for NaN, which is an error
-        float const moved = dead ? 0.0f : x[k] * line[k].slope;
+        float const moved = sums.take(line[k], x[k]);
         if (first + k * Threads < count) row[first + k * Threads] = moved;
-        if (dead) continue;
-        if constexpr (Scaled) largest = max(largest, __float_as_uint(moved) & 0x7fffffffU);
-        double const value = x[k];
-        sums[0] += value * static_cast<double>(line[k].shift);  // exact product
-        if constexpr (Outward) sums[1] += std::fabs(value) * static_cast<double>(line[k].error);
-        sums[2] += value * static_cast<double>(line[k].far);
       }
     }
     if constexpr (Scaled) {
       __shared__ unsigned of_warp[Threads / warp];
-      largest = __reduce_max_sync(~0U, largest);
+      unsigned largest = __reduce_max_sync(~0U, sums.largest);
       if (threadIdx.x % warp == 0) of_warp[threadIdx.x / warp] = largest;
       __syncthreads();
       if (threadIdx.x == 0) {
@@ -158,8 +169,8 @@ __global__ void __launch_bounds__(Threads) patch_relax_kernel(patch at, row_bloc
         rows.bound[r] = static_cast<double>(scale_of(__uint_as_float(largest)));
       }
     }
-    block_sums<Threads>(sums);
-    if (threadIdx.x == 0) add_constants<Outward>(rows, r, s, share, sums[0], sums[1], sums[2]);
+    block_sums<Threads>(sums.of);
+    if (threadIdx.x == 0) add_constants<Outward>(rows, r, s, share, sums.of[0], sums.of[1], sums.of[2]);
   }
 }
 

@@ -60,6 +60,14 @@ inline constexpr unsigned warp = 32;
   return static_cast<std::size_t>(count);
 }
 
+/// What the driver has given out of the current device's memory, to whomever; 0 without a device.
+[[nodiscard]] inline std::size_t driver_bytes() {
+  std::size_t free = 0, total = 0;
+  if (cudaMemGetInfo(&free, &total) == cudaSuccess) return total - free;
+  cudaGetLastError();  // else the next check would find it again; a machine says what is wrong with the device
+  return 0;
+}
+
 /// Lets a kernel take this much dynamic shared memory on the current device; to be called before each launch. Throws
 /// hull::error where the device has less. What was allowed is kept by address, not in a variable beside the launch: a
 /// template's kernel exists once in each translation unit, such a variable once in the program.

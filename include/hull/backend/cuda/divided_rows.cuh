@@ -34,17 +34,18 @@ template <class S>
 __global__ void __launch_bounds__(list_threads)
     own_candidates_kernel(weights_view<typename S::net> weights, stage_state s, std::size_t batch, bool all,
                           unsigned valid, double const* counts, double most, index_t* candidates, index_t* count) {
-  packer<list_threads> places;
+  unsigned written = 0;
   for (std::size_t b = 0; b < batch; ++b) {
     bool const take = all || (counts != nullptr && counts[b] > most);
-    for (unsigned first = 0; first < valid; first += list_threads) {
-      unsigned const i = first + threadIdx.x;
-      bool const wanted = i < valid && (take || gains_from_bounds<S>(weights, s, b, i));
-      unsigned const place = places.place(wanted);
-      if (wanted) candidates[place] = static_cast<index_t>(b * S::size + i);
-    }
+    index_t const start = static_cast<index_t>(b * S::size);
+    written += pack<list_threads>(
+        valid,
+        [&](std::size_t i) {
+          return listed_neuron{take || gains_from_bounds<S>(weights, s, b, i), start + static_cast<index_t>(i)};
+        },
+        [&](unsigned place, listed_neuron const& one) { candidates[written + place] = one.at; });
   }
-  if (threadIdx.x == 0) *count = places.count();
+  if (threadIdx.x == 0) *count = written;
 }
 
 /// Names rows for candidates from number `first` on; `own`: the numbers of this rank's, which `candidates` lists.
@@ -73,21 +74,9 @@ static __global__ void values_to_boxes_kernel(row_block rows) {
   if (r < rows.count) rows.box[r] = static_cast<index_t>(rows.value[r]);
 }
 
-/// The rows whose value is not 0, moved together, for the other bound of their neurons; the work of one block.
+/// The rows whose value is not 0, turned around.
 static __global__ void __launch_bounds__(list_threads) turn_rows_kernel(row_block rows, index_t* count) {
-  packer<list_threads> places;
-  for (std::size_t first = 0; first < rows.count; first += list_threads) {
-    std::size_t const r = first + threadIdx.x;
-    bool const wanted = r < rows.count && rows.value[r] != 0;
-    index_t const box = wanted ? rows.box[r] : 0, index = wanted ? rows.index[r] : 0;
-    float const sign = wanted ? rows.sign[r] : 0;
-    unsigned const place = places.place(wanted);  // synchronises: all of the tile is read, and places are not behind
-    if (!wanted) continue;
-    rows.box[place] = box;
-    rows.index[place] = index;
-    rows.sign[place] = -sign;
-  }
-  if (threadIdx.x == 0) *count = places.count();
+  turn_rows(rows, count, [&](std::size_t r) { return rows.value[r] != 0; });
 }
 
 /// Constants become 0 where another rank counts them. `divided`: rows of neurons that only one rank has; else the first

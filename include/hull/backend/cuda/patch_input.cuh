@@ -141,8 +141,7 @@ __global__ void __launch_bounds__(T::threads, T::blocks)
       char const* const of_lane = reinterpret_cast<char const*>(of_box + 2 * (first + lane));
       float const* const row = a + r * step.from.floats() + first + lane;
       unsigned const* const line_of = line_at + n * padded_positions;
-      double sums[3] = {};  // value, slack, far value
-      unsigned most = 0;    // bits of magnitudes are ordered as they are; NaN comes last
+      relaxed_sums<Outward, T::halfs> sums;
       for (int p = part_of_row; p < positions; p += T::reads * sharing) {
         // No branches: what is read in place of a position that is not there is not used.
         float x[T::reads];
@@ -161,26 +160,19 @@ __global__ void __launch_bounds__(T::threads, T::blocks)
 #pragma unroll
           for (int k = 0; k < T::sides; ++k) {
             int const at = p + (ahead + k) * sharing;
-            bool const dead = side[k].error < 0;  // false for NaN, which is an error
-            float const moved = dead ? 0.0f : x[ahead + k] * side[k].slope;
+            float const moved = sums.take(side[k], x[ahead + k]);
             if (at < positions) tile[(n * positions + at) * T::pitch + lane] = moved;
-            if (dead) continue;
-            if constexpr (T::halfs) most = max(most, __float_as_uint(moved) & 0x7fffffffU);
-            double const value = x[ahead + k];
-            sums[0] += value * static_cast<double>(side[k].shift);  // exact product
-            if constexpr (Outward) sums[1] += std::fabs(value) * static_cast<double>(side[k].error);
-            sums[2] += value * static_cast<double>(side[k].far);
           }
         }
       }
       int const slot = n * sharing + part_of_row;
 #pragma unroll
       for (int k = 0; k < 3; ++k) {
-        double const all = warp_sum(sums[k]);
+        double const all = warp_sum(sums.of[k]);
         if (lane == 0) partial[slot][k] = first == 0 ? all : partial[slot][k] + all;
       }
       if constexpr (T::halfs) {
-        most = __reduce_max_sync(~0U, most);
+        unsigned const most = __reduce_max_sync(~0U, sums.largest);
         if (lane == 0) largest[slot] = most;
       }
     }

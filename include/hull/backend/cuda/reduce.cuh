@@ -73,4 +73,28 @@ class packer final {
   unsigned count_ = 0;
 };
 
+/// Walks a list of `count` elements in one block: look(i) tells what is at i, in a type with a bool `wanted`, and
+/// keep(place, found) is called for those that are, with places from 0 on, in order. Returns how many these are.
+/// keep() may overwrite what look() reads: all of a tile is read before, and places are not behind it.
+template <unsigned Threads, class Look, class Keep>
+__device__ inline unsigned pack(std::size_t count, Look&& look, Keep&& keep) {
+  constexpr unsigned reads = 4;  // elements that a thread looks at together: time is latency
+  using found_type = decltype(look(std::size_t{0}));
+  packer<Threads> places;
+  for (std::size_t first = 0; first < count; first += reads * Threads) {
+    found_type found[reads];
+#pragma unroll
+    for (unsigned k = 0; k < reads; ++k) {
+      std::size_t const i = first + k * Threads + threadIdx.x;
+      found[k] = i < count ? look(i) : found_type{};
+    }
+#pragma unroll
+    for (unsigned k = 0; k < reads; ++k) {
+      unsigned const place = places.place(found[k].wanted);  // synchronises
+      if (found[k].wanted) keep(place, found[k]);
+    }
+  }
+  return places.count();
+}
+
 }  // namespace hull::cuda

@@ -18,7 +18,16 @@
 
 namespace hull::cuda {
 
-inline constexpr std::size_t list_reads = 4;  // neurons that a thread of a list looks at together: time is latency
+/// What is at a place of a list, for pack().
+struct listed_neuron final {
+  bool wanted = false;
+  index_t at = 0;  // box * size + index
+};
+struct listed_row final {
+  bool wanted = false;
+  index_t box = 0, index = 0;
+  float sign = 0;
+};
 
 /// Lists, in one block, the neurons of stage S whose relaxation tighter bounds could tighten; `all`: all. Where almost
 /// all of a box are, the rest is cheap and helps the layers behind a little: `generous`.
@@ -27,30 +36,19 @@ __global__ void candidates_kernel(weights_view<typename S::net> weights, stage_s
                                   bool generous, index_t* candidates, index_t* count) {
   unsigned written = 0;
   for (std::size_t b = 0; b < batch; ++b) {
-    packer<list_threads> places;
-    for (std::size_t first = 0; first < S::size; first += list_reads * list_threads) {
-      bool wanted[list_reads];
-#pragma unroll
-      for (std::size_t k = 0; k < list_reads; ++k) {
-        std::size_t const i = first + k * list_threads + threadIdx.x;
-        wanted[k] = i < S::size && (all || gains_from_bounds<S>(weights, s, b, i));
-      }
-#pragma unroll
-      for (std::size_t k = 0; k < list_reads; ++k) {
-        std::size_t const i = first + k * list_threads + threadIdx.x;
-        unsigned const place = places.place(wanted[k]);
-        if (wanted[k]) candidates[written + place] = static_cast<index_t>(b * S::size + i);
-      }
-    }
-    std::size_t found = places.count();
+    index_t const start = static_cast<index_t>(b * S::size);
+    unsigned found = pack<list_threads>(
+        S::size,
+        [&](std::size_t i) {
+          return listed_neuron{all || gains_from_bounds<S>(weights, s, b, i), start + static_cast<index_t>(i)};
+        },
+        [&](unsigned place, listed_neuron const& one) { candidates[written + place] = one.at; });
     __syncthreads();  // before the list is written again
-    if (generous && found * 10 > S::size * 9) {
-      for (std::size_t i = threadIdx.x; i < S::size; i += list_threads) {
-        candidates[written + i] = static_cast<index_t>(b * S::size + i);
-      }
-      found = S::size;
+    if (generous && std::size_t{found} * 10 > S::size * 9) {
+      for (unsigned i = threadIdx.x; i < S::size; i += list_threads) candidates[written + i] = start + i;
+      found = static_cast<unsigned>(S::size);
     }
-    written += static_cast<unsigned>(found);
+    written += found;
     __syncthreads();
   }
   if (threadIdx.x == 0) *count = written;
@@ -94,34 +92,29 @@ __global__ void start_kernel(stage_state s, index_t const* neurons, row_block ro
   if (r < rows.count) start_row<Outward>(s, rows, r, name_of(s, neurons, rows, r, how), seed_error);
 }
 
-/// Turns the rows of the neurons that still gain around, and drops the others, in one block.
+/// Keeps the rows that `wanted(r)` says, moved together and turned around, for the other bound of their neurons; in one
+/// block.
+template <class Wanted>
+__device__ inline void turn_rows(row_block const& rows, index_t* count, Wanted&& wanted) {
+  unsigned const kept = pack<list_threads>(
+      rows.count,
+      [&](std::size_t r) {
+        return listed_row{wanted(r), rows.box[r], rows.index[r], rows.sign[r]};
+      },
+      [&](unsigned place, listed_row const& one) {
+        rows.box[place] = one.box;
+        rows.index[place] = one.index;
+        rows.sign[place] = -one.sign;
+      });
+  if (threadIdx.x == 0) *count = kept;
+}
+
+/// The rows of the neurons that still gain, turned around.
 template <class S>
 __global__ void opposite_kernel(weights_view<typename S::net> weights, stage_state s, row_block rows, bool all,
                                 index_t* count) {
-  packer<list_threads> places;
-  for (std::size_t first = 0; first < rows.count; first += list_reads * list_threads) {
-    index_t box[list_reads], index[list_reads];
-    float sign[list_reads];
-    bool wanted[list_reads];
-#pragma unroll
-    for (std::size_t k = 0; k < list_reads; ++k) {
-      std::size_t const r = first + k * list_threads + threadIdx.x;
-      bool const there = r < rows.count;
-      box[k] = there ? rows.box[r] : 0, index[k] = there ? rows.index[r] : 0;
-      sign[k] = there ? rows.sign[r] : 0;
-      wanted[k] = there && (all || gains_from_bounds<S>(weights, s, box[k], index[k]));
-    }
-#pragma unroll
-    for (std::size_t k = 0; k < list_reads; ++k) {
-      // synchronises: all of the tile is read, and places are not behind
-      unsigned const place = places.place(wanted[k]);
-      if (!wanted[k]) continue;
-      rows.box[place] = box[k];
-      rows.index[place] = index[k];
-      rows.sign[place] = -sign[k];
-    }
-  }
-  if (threadIdx.x == 0) *count = places.count();
+  turn_rows(rows, count,
+            [&](std::size_t r) { return all || gains_from_bounds<S>(weights, s, rows.box[r], rows.index[r]); });
 }
 
 /// rows.value becomes 1 for neurons of the block (`all`: each of them) that tighter bounds could still help, else 0. A

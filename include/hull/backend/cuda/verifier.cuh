@@ -30,13 +30,7 @@ struct with_host final {
     return facts.name;
   }
 
-  /// What the driver has given out of the current device's memory, to whomever; 0 without a device.
-  [[nodiscard]] static std::size_t driver_bytes() {
-    std::size_t free = 0, total = 0;
-    if (cudaMemGetInfo(&free, &total) == cudaSuccess) return total - free;
-    cudaGetLastError();  // else the next check would find it again; a machine says what is wrong with the device
-    return 0;
-  }
+  [[nodiscard]] static std::size_t driver_bytes() { return cuda::driver_bytes(); }
 };
 
 /// Construct it with a parameter_source (search/engine.hpp).
