@@ -11,6 +11,8 @@
 //   HULL_BENCH_WORK       network of namespace `works`
 //   HULL_BENCH_POLICY     Replicated (default), FullySharded or TensorParallel
 //   HULL_BENCH_RANKS      of TensorParallel: how many. Of the others 0, any number, or 1: alone, without NCCL
+//   HULL_BENCH_COMM       Nccl (default) or Loopback: ranks are threads and share the GPUs that there are, which tells
+//                         memory and bits of more ranks than GPUs, and no time
 //   HULL_BENCH_PRECISION  Fp32 (default), Tf32x3 or Fp16x3
 //   HULL_BENCH_ROUNDING   Outward (default) or Nearest
 //
@@ -46,6 +48,8 @@
 #include <hull/backend/cuda/backend.cuh>
 #include <hull/net/network.hpp>
 #include <hull/propagate/propagation.hpp>
+#include <hull/shard/loopback.hpp>
+#include <hull/shard/metered.hpp>
 #include <hull/shard/nccl.cuh>
 #include <hull/shard/on.hpp>
 #include <hull/shard/rendezvous.hpp>
@@ -62,6 +66,9 @@
 #endif
 #ifndef HULL_BENCH_RANKS
 #define HULL_BENCH_RANKS 0
+#endif
+#ifndef HULL_BENCH_COMM
+#define HULL_BENCH_COMM Nccl
 #endif
 #ifndef HULL_BENCH_PRECISION
 #define HULL_BENCH_PRECISION Fp32
@@ -82,16 +89,16 @@ using policy = hull::HULL_BENCH_POLICY;
 using precision = hull::cuda::HULL_BENCH_PRECISION;
 using rounding = hull::HULL_BENCH_ROUNDING;
 constexpr std::size_t fixed_ranks = HULL_BENCH_RANKS;
-constexpr bool alone = fixed_ranks == 1;
+constexpr bool alone = fixed_ranks == 1, share_gpus = std::is_same_v<hull::HULL_BENCH_COMM, Loopback>;
 
-using ranks_type = std::conditional_t<alone, Solo, noted_nccl>;
+using ranks_type = std::conditional_t<alone, Solo, std::conditional_t<share_gpus, Metered<Loopback>, noted_nccl>>;
 using here = on<hull::cuda::backend_with<precision>, policy, ranks_type>;
 using part = typename here::template network<net, std::max<std::size_t>(1, fixed_ranks)>;
 using machine_type = typename here::template machine<part, rounding>;
 
 struct options final {
   std::vector<std::string> methods;
-  std::size_t steps = 20, repeat = 5, warmup = 2;
+  std::size_t ranks = 0, steps = 20, repeat = 5, warmup = 2;
   double seconds = 20;
   bool bandwidth = false;
 };
@@ -152,9 +159,12 @@ struct hidden final {
 std::string subject(std::size_t ranks, std::string const& method, std::size_t steps) {
   return std::string("{\"network\": \"") + HULL_BENCH_NAME(HULL_BENCH_WORK) + "\", \"policy\": \"" +
          std::string(policy::name) + "\", \"ranks\": " + std::to_string(ranks) + ", \"communicator\": \"" +
-         (alone ? "none" : "nccl") + "\", \"method\": \"" + method +
-         "\", \"steps\": " + std::to_string(method == "crown" ? 0 : steps) + ", \"precision\": \"" +
-         std::string(precision::name) + "\", \"rounding\": \"" + (rounding::outward ? "outward" : "nearest") + "\"";
+         (alone        ? "none"
+          : share_gpus ? "loopback"
+                       : "nccl") +
+         "\", \"method\": \"" + method + "\", \"steps\": " + std::to_string(method == "crown" ? 0 : steps) +
+         ", \"precision\": \"" + std::string(precision::name) + "\", \"rounding\": \"" +
+         (rounding::outward ? "outward" : "nearest") + "\"";
 }
 
 // What only some machines and communicators have.
@@ -250,7 +260,8 @@ std::string measure(options const& given, Meeting& meeting, Ranks& ranks,
   facts[bytes_buffers] = static_cast<double>(held.buffers);
   facts[bytes_planned] = static_cast<double>(all.plan(1, method));
   facts[bytes_arena] = static_cast<double>(machine.memory().peak());
-  facts[bytes_machine] = static_cast<double>(std::max(driver_bytes(), before) - before);
+  // of ranks that share a GPU the driver tells only what all have
+  facts[bytes_machine] = share_gpus ? 0 : static_cast<double>(std::max(driver_bytes(), before) - before);
   hidden const inside(machine, all.state());
 
   auto const hashes = of_all(meeting, inside.hash);
@@ -323,6 +334,14 @@ void as_rank(options const& given) {
     Ranks self;
     facts[bytes_context] = open_device(0);
     measure_all(given, self, self, facts);
+  } else if constexpr (share_gpus) {
+    Loopback::run(given.ranks, [&](Loopback& threads) {
+      account own{};
+      share_cores(threads.size());
+      static_cast<void>(open_device(threads.rank()));
+      Ranks ranks(threads);
+      measure_all(given, threads, ranks, own);
+    });
   } else {
     Rendezvous meeting;
     share_cores(meeting.size());
@@ -366,6 +385,7 @@ int main(int argc, char** argv) {
   }
   auto const number = [&](char const* option) { return std::strtoul(words[option].c_str(), nullptr, 10); };
   options given{.methods = {},
+                .ranks = std::max(1ul, number("--ranks")),
                 .steps = number("--steps"),
                 .repeat = std::max(1ul, number("--repeat")),
                 .warmup = number("--warmup"),
@@ -387,7 +407,7 @@ int main(int argc, char** argv) {
   };
   std::string const rank = environment("RANK", "0");
   try {
-    if (!alone && ranks > 0) return start(ranks, without_ranks);
+    if (!alone && !share_gpus && ranks > 0) return start(ranks, without_ranks);
     as_rank<ranks_type>(given);
   } catch (std::exception const& e) {
     if (rank == "0") {

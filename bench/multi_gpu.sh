@@ -11,6 +11,8 @@
 #   --bin DIR              build/multi_gpu
 #   --out FILE             bench/results/<date>_<gpu>x<count>_sharding.json
 #   --ranks "1 2 4 8"      numbers of ranks; more than there are GPUs are left out
+#   --shared LIST          8: numbers of ranks that share the GPUs as threads of a process, where there are not so many
+#                          GPUs: memory and bits of CROWN, no time
 #   --networks LIST        random_4x4096 random_4x8192 resnet_large random_4x16384
 #   --policies LIST        Replicated FullySharded TensorParallel
 #   --precisions LIST      Fp32
@@ -28,7 +30,7 @@ set -uo pipefail
 cd "$(dirname "$(realpath "$0")")/.." || exit 2
 
 bin=build/multi_gpu out='' models='' hull='' cache='' commit='' gpus='' only='.' action=measure
-ranks="1 2 4 8" networks="random_4x4096 random_4x8192 resnet_large random_4x16384"
+ranks="1 2 4 8" shared="8" networks="random_4x4096 random_4x8192 resnet_large random_4x16384"
 policies="Replicated FullySharded TensorParallel" precisions=Fp32 methods="crown alpha-crown"
 props="3_0.05 10_0.05 14_0.05" limit=150 total=3000 search_limit=30 jobs=$(nproc)
 command="bench/multi_gpu.sh $*"
@@ -37,7 +39,7 @@ while (($#)); do
     --build) action=build ;;
     --list) action=list ;;
     --quick) networks="random_4x4096 random_4x8192" methods=crown only='^b.*/(1|most)/' ;;
-    --bin | --out | --models | --hull | --cache | --commit | --gpus | --only | --ranks | --networks | --policies | \
+    --bin | --out | --models | --hull | --cache | --commit | --gpus | --only | --ranks | --shared | --networks | --policies | \
       --precisions | --methods | --props | --limit | --total | --search-limit | --jobs)
       (($# > 1)) || { echo "multi_gpu.sh: $1 wants a value" >&2; exit 2; }
       name=${1#--}
@@ -63,16 +65,17 @@ find_nccl() {
 }
 nccl_home='' nccl_lib=''
 
-# The program of a step: NETWORK POLICY RANKS PRECISION.
+# The program of a step: NETWORK POLICY RANKS PRECISION [multi | shared].
 program() {
   local fixed=0
   [ "$3" != 1 ] || fixed=1
   [ "$2" != TensorParallel ] || fixed=$3
-  echo "bench_multi_gpu_$1_$2_${fixed}_$4"
+  echo "bench_${5:-multi}_gpu_$1_$2_${fixed}_$4"
 }
 
 build() { # NAME
-  local network policy fixed precision rest=${1#bench_multi_gpu_}
+  local network policy fixed precision rest=${1#bench_*_gpu_} comm=Nccl
+  [[ $1 != bench_shared_* ]] || comm=Loopback
   precision=${rest##*_} rest=${rest%_*}
   fixed=${rest##*_} rest=${rest%_*}
   policy=${rest##*_} network=${rest%_*}
@@ -81,7 +84,7 @@ build() { # NAME
   "${CUDACXX:-$nvcc}" -std=c++20 -O3 --expt-relaxed-constexpr --extended-lambda -diag-suppress 20208,186,445,1675 \
     -gencode arch=compute_90a,code=sm_90a -cudart static -Xcompiler -fopenmp -I include "${flags[@]}" \
     -DHULL_BENCH_WORK="$network" -DHULL_BENCH_POLICY="$policy" -DHULL_BENCH_RANKS="$fixed" \
-    -DHULL_BENCH_PRECISION="$precision" bench/multi_gpu.cu -o "$bin/$1" -L"$nccl_lib" -l:libnccl.so.2 \
+    -DHULL_BENCH_PRECISION="$precision" -DHULL_BENCH_COMM=$comm bench/multi_gpu.cu -o "$bin/$1" -L"$nccl_lib" -l:libnccl.so.2 \
     -Xlinker -s,-rpath="$nccl_lib" >"$bin/$1.log" 2>&1 && rm "$bin/$1.log"
   echo "$1: $((SECONDS - begin)) s$([ -x "$bin/$1" ] || echo ", FAILED: $bin/$1.log")"
 }
@@ -122,6 +125,11 @@ steps() {
   for network in random_4x4096 random_4x8192; do ! wants $network || one_network $network "${ends[@]}"; done
   [ "$most" = 1 ] || echo "bandwidth/all/Replicated/Fp32/$most/most/"
   for network in resnet_large random_4x16384; do ! wants $network || one_network $network "${ends[@]}"; done
+  for p in $shared; do
+    for network in random_4x4096 random_4x8192; do
+      ! wants $network || for policy in $policies; do echo "shared/$network/$policy/Fp32/$p/"; done
+    done
+  done
   for network in random_4x4096 random_4x8192; do ! wants $network || one_network $network "${more[@]}"; done
   for p in "${ends[@]}" "${more[@]}"; do
     for policy in $policies; do
@@ -139,7 +147,9 @@ if [ "$action" = measure ]; then
   ((gpus > 0)) || { echo "multi_gpu.sh: no GPU; --build only builds" >&2; exit 2; }
   there=''
   for p in $ranks; do ((p > gpus)) || there+="$p "; done
-  ranks=$there
+  ranks=$there there=''
+  for p in $shared; do ((p <= gpus)) || there+="$p "; done
+  shared=$there
 fi
 [ -n "${ranks// /}" ] || { echo "multi_gpu.sh: no number of ranks is left" >&2; exit 2; }
 mapfile -t names < <(steps | grep -E "$only")
@@ -150,6 +160,7 @@ needed=()
 for name in "${names[@]}"; do
   IFS=/ read -r kind network policy precision p _ <<<"$name"
   [ "$kind" != bounds ] || needed+=("$(program "$network" "$policy" "$p" "$precision")")
+  [ "$kind" != shared ] || needed+=("$(program "$network" "$policy" "$p" "$precision" shared)")
   [ "$kind" != bandwidth ] || needed+=("$(program "${networks%% *}" "$policy" "$p" "$precision")")
 done
 mapfile -t needed < <(printf '%s\n' "${needed[@]}" | awk 'NF && !seen[$0]++')
@@ -216,6 +227,11 @@ run_bounds() { # NETWORK POLICY PRECISION RANKS
   esac
   timeout -k 5 "$limit" "$bin/$(program "$1" "$2" "$4" "$3")" --ranks "$4" --method "$list" "${how[@]}" \
     >"$temp/stdout" 2>"$temp/stderr"
+}
+
+run_shared() { # NETWORK POLICY PRECISION RANKS
+  timeout -k 5 "$limit" "$bin/$(program "$1" "$2" "$4" "$3" shared)" --ranks "$4" --method crown --repeat 1 --warmup 1 \
+    --seconds 60 >"$temp/stdout" 2>"$temp/stderr"
 }
 
 run_bandwidth() { # RANKS
@@ -304,6 +320,7 @@ for name in "${names[@]}"; do
   forget
   case $kind in
     bounds) run_bounds "$network" "$policy" "$precision" "$p" ;;
+    shared) run_shared "$network" "$policy" "$precision" "$p" ;;
     bandwidth) run_bandwidth "$p" ;;
     search) run_search "$policy" "$p" ;;
   esac

@@ -51,6 +51,11 @@ def is_bounds(line: dict) -> bool:
     return "median" in line
 
 
+def is_timed(line: dict) -> bool:
+    """Ranks that share GPUs tell memory and bits."""
+    return line["communicator"] != "loopback"
+
+
 def kind_of(gpu: str) -> str:
     """H100, of NVIDIA H100 80GB HBM3."""
     return gpu.removeprefix("NVIDIA ").split()[0]
@@ -89,6 +94,7 @@ class Group:
     def at(self, policy: str, ranks: int) -> dict | None:
         found = [line for line in self.lines if line["ranks"] == ranks
                  and (line["communicator"] == "none" if ranks == 1 else line["policy"] == policy)]
+        found.sort(key=is_timed)
         return found[-1] if found else None
 
 
@@ -140,17 +146,17 @@ def bounds_table(group: Group) -> str:
     for line in group.lines:
         one = group.one(line)
         seconds, exposed = costs(line)
-        several = line["ranks"] > 1
+        several, timed = line["ranks"] > 1, is_timed(line)
         name = "one rank" if line["communicator"] == "none" else line["policy"]
         rows.append([
-            name, str(line["ranks"]), f"{line['median']:.4g}",
-            f"{one['median'] / line['median']:.2f}" if one else "-",
+            name, str(line["ranks"]), f"{line['median']:.4g}" if timed else "shared",
+            f"{one['median'] / line['median']:.2f}" if one and timed else "-",
             mib(line["bytes_at_rest"]), mib(line["bytes_buffers"]), mib(line["bytes_arena"]),
             "yes" if line["bytes_planned"] == line["bytes_arena"] else "NO", mib(total(line)),
-            f"{100 * total(line) / total(one):.1f} %" if one else "-", mib(line["bytes_machine"]),
+            f"{100 * total(line) / total(one):.1f} %" if one else "-", mib(line["bytes_machine"]) if timed else "-",
             mib(line["host_bytes"] + line["device_bytes"]),
-            f"{100 * 1e3 * seconds / line['median']:.0f} %" if several else "-",
-            f"{100 * (1 - exposed / seconds):.0f} %" if several and seconds > 0 else "-", deviation(line, one)])
+            f"{100 * 1e3 * seconds / line['median']:.0f} %" if several and timed else "-",
+            f"{100 * (1 - exposed / seconds):.0f} %" if several and timed and seconds > 0 else "-", deviation(line, one)])
     return table(["policy", "ranks", "ms", "times as fast", "parameters at rest, MiB", "buffers", "arena", "as planned",
                   "in all", "of one rank", "driver", "received, MiB", "in collectives", "of that hidden", "bounds"], rows)
 
@@ -226,7 +232,8 @@ def section(reports: list[dict], lines: list[dict]) -> str:
         "the bounds of all margins, of the slowest rank, start-up excluded; `driver` is what the driver gave out since the "
         "machine was made, kernels and what NCCL took later included; `received`, and time in collectives, are of one run; "
         "`hidden` is what computations did not wait for. The last column compares all hidden bounds and margins with one "
-        "rank's: equal to the bit, or the largest relative difference of a margin.")
+        "rank's: equal to the bit, or the largest relative difference of a margin. `shared`: more ranks than GPUs, as "
+        "threads of a process; only memory and bounds say something.")
     text += "![memory and time against ranks](sharding_measured.svg)\n\n" + beside_published(groups)
     for group in groups:
         text += f"{group.title()}:\n\n{bounds_table(group)}\n\n"
@@ -280,7 +287,8 @@ def draw(groups: list[Group], path: Path) -> None:
                 continue
             memory.plot(p, [100 * total(line) / total(group.one(line)) for line in lines], "o-", color=colours[policy],
                         label=policy, markersize=4)
-            time.plot(p, [line["median"] for line in lines], "o-", color=colours[policy], label=policy, markersize=4)
+            timed = [line for line in lines if is_timed(line)]
+            time.plot([line["ranks"] for line in timed], [line["median"] for line in timed], "o-", color=colours[policy], label=policy, markersize=4)
         memory.plot(counts, [100 / p for p in counts], ":", color="black", linewidth=1, label="1 / P")
         one = group.at(POLICIES[0], 1)
         time.plot(counts, [one["median"] / p for p in counts], ":", color="black", linewidth=1, label="1 / P")
