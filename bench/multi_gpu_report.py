@@ -103,6 +103,13 @@ def groups_of(lines: list[dict]) -> list[Group]:
     for line in filter(is_bounds, lines):
         key = (line["report"]["gpu"], line["network"], line["method"], line["precision"], line["rounding"])
         apart.setdefault(key, []).append(line)
+    timed = {key: some for key, some in apart.items() if any(line["ranks"] > 1 and is_timed(line) for line in some)}
+    for key in apart.keys() - timed.keys():  # memory and bits are those of any kind of GPU
+        alike = [some for other, some in timed.items() if other[1:] == key[1:]]
+        for some in alike:
+            some.extend(line for line in apart[key] if line["ranks"] > 1)
+        if alike:
+            del apart[key]
     order = list(NETWORKS)
     place = {network: at for at, network in enumerate(order)}
     return [Group(apart[key]) for key in sorted(apart, key=lambda k: (k[0], place.get(k[1], 99), k[2] != "crown", k[3:]))]
@@ -321,7 +328,8 @@ def short(lines: list[dict]) -> str:
         for line in group.lines:
             one, (seconds, exposed) = group.one(line), costs(line)
             rows.append([group.network, group.method, group.precision, line["policy"], str(line["ranks"]),
-                         f"{line['median']:.3f}", f"{one['median'] / line['median']:.2f}" if one else "-",
+                         f"{line['median']:.3f}" if is_timed(line) else "shared",
+                         f"{one['median'] / line['median']:.2f}" if one and is_timed(line) else "-",
                          mib(total(line)), f"{100 * total(line) / total(one):.0f} %" if one else "-",
                          f"{1e3 * seconds:.2f}", f"{1e3 * exposed:.2f}", deviation(line, one)])
     text = table(["network", "method", "precision", "policy", "P", "ms", "faster", "MiB", "of one", "collectives, ms",
