@@ -25,6 +25,10 @@ struct residual final : decltype((stem + (stem >> Conv<"b", 20, kernel<3, 3>, pa
 struct pooled final : decltype(Input<3, 8, 8> >> Conv<"a", 8, kernel<3, 3>, stride<2, 2>, pad<1, 1, 1, 1>> >> Relu >>
                                AveragePool<kernel<3, 3>, pad<1, 1, 1, 1>> >> Conv<"b", 12, kernel<3, 3>> >> Relu >>
                                MaxPool<kernel<2, 2>> >> Flatten >> Linear<"c", 20> >> Relu >> Linear<"d", 4>) {};
+// elements that several read, and zeros between elements
+struct enlarged final : decltype(Input<2, 4, 5> >> Conv<"a", 6, kernel<2, 2>> >> Relu >> Upsample<2, 3> >>
+                                 Conv<"b", 5, kernel<3, 3>, stride<2, 2>> >> Relu >> Spread<2, 2> >>
+                                 Conv<"c", 4, kernel<3, 3>, pad<1, 1, 1, 1>> >> Relu >> Flatten >> Linear<"d", 3>) {};
 // clang-format on
 
 }  // namespace
@@ -58,6 +62,10 @@ TEST_CASE("curved activations") {
   compare<curved, Nearest>("curved", 2, 0.1);
 }
 TEST_CASE("residual and grouped convolutions, nearest") { compare<residual, Nearest>("residual", 3, 0.05); }
+TEST_CASE("images that become larger") {
+  compare<enlarged, Outward>("enlarged", 9, 0.05);
+  compare<enlarged, Nearest>("enlarged", 9, 0.05);
+}
 TEST_CASE("pools with windows that overlap") {
   compare<pooled, Outward>("pooled", 4, 0.05);
   compare<pooled, Nearest>("pooled", 4, 0.05);

@@ -121,6 +121,9 @@ model random_model(std::size_t kind, std::uint64_t seed) {
   b.put("Concat", {6, 2, 2}, {{"axis", {0}}}, {x, y});
   b.put("Slice", {3, 2, 2}, {{"axis", {0}}, {"start", {0}}, {"end", {6}}, {"step", {2}}});
   b.constant("Add");
+  b.put("Upsample", {3, 2, 4}, {{"by", {1, 2}}});
+  b.put("Spread", {3, 3, 4}, {{"by", {2, 1}}});
+  b.same("Relu");
   b.put("GlobalAveragePool", {3, 1, 1});
   b.put("Reshape", {3}, {{"shape", {3}}});
   b.linear(5);

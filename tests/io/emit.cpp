@@ -104,6 +104,8 @@ TEST_CASE("emit: attributes, defaults left out") {
   CHECK(hull::io::emitter::spell_operator(pool) == "AveragePool<kernel<2, 2>, pad<1, 1, 0, 0>, exclude_pad>");
   hull::io::node const slice{"Slice", "", {0}, {}, {{"axis", {1}}, {"start", {0}}, {"end", {4}}, {"step", {2}}}, ""};
   CHECK(hull::io::emitter::spell_operator(slice) == "Slice<1, 0, 4, 2>");
+  hull::io::node const larger{"Upsample", "", {0}, {}, {{"by", {2, 3}}}, ""};
+  CHECK(hull::io::emitter::spell_operator(larger) == "Upsample<2, 3>");
   hull::io::node const leaky{"LeakyRelu", "leaky_relu1", {0}, {}, {}, ""};
   CHECK(hull::io::emitter::spell_operator(leaky) == "LeakyRelu<\"leaky_relu1\">");
 }

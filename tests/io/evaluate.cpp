@@ -60,6 +60,9 @@ TEST_CASE("evaluate: structure moves elements") {
         reals{1, 3, 4, 6});
   CHECK(apply("Slice", {2, 3}, {1, 3}, x, {{"axis", {0}}, {"start", {1}}, {"end", {2}}, {"step", {1}}}) ==
         reals{4, 5, 6});
+  CHECK(apply("Upsample", {1, 2, 2}, {1, 2, 6}, {1, 2, 3, 4}, {{"by", {1, 3}}}) ==
+        reals{1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4});
+  CHECK(apply("Spread", {1, 2, 2}, {1, 3, 2}, {1, 2, 3, 4}, {{"by", {2, 1}}}) == reals{1, 2, 0, 0, 3, 4});
 }
 
 TEST_CASE("evaluate: operators with two operands") {

@@ -497,7 +497,7 @@ TEST_CASE("onnx: every shared model is read, or refused with the operator named"
       ++read;
     } catch (hull::error const& e) {
       std::string const message = e.what();
-      names const expected_refusals = {"ConvTranspose", "Upsample", "Softmax", "Sin", "Cos", "Mul", "Pow", "MatMul"};
+      names const expected_refusals = {"Softmax", "Sin", "Cos", "Mul", "Pow", "MatMul"};
       bool const named = std::any_of(expected_refusals.begin(), expected_refusals.end(), [&](auto const& op) {
         return contains(message, "\": operator " + op) || contains(message, "\": " + op);
       });

@@ -52,6 +52,8 @@ TEST_CASE("views, slices, transposes, joins, sums") {
   static_assert(gives<1, 12>(vector >> Unsqueeze<0, 2> >> Squeeze<2>));
   static_assert(gives<3>(vector >> Slice<0, 2, 11, 3>));
   static_assert(gives<6, 9, 1>(image >> Slice<2, 7, 8>));
+  static_assert(gives<6, 18, 24>(image >> Upsample<2, 3>));
+  static_assert(gives<6, 17, 22>(image >> Spread<2, 3>));
   static_assert(gives<8, 6, 9>(image >> Transpose<2, 0, 1>));
   static_assert(gives<6, 20, 8>(Concat<1>(image, image >> Relu, image >> Slice<1, 0, 2>)));
   static_assert(gives<6, 9, 8>(image + (image >> Relu)));

@@ -29,8 +29,14 @@ constexpr auto two = image >> Slice<1, 0, 4, 2> >> Slice<2, 1, 4, 2>;
 struct joined final : decltype(Concat<0>(one, two, one - two) >> Transpose<1, 2, 0> >> Reshape<4, 6> >> Unsqueeze<0> >>
                                BatchNormalization<"n"> >> Squeeze<0> >> Flatten >> Linear<"b", 3>) {};
 
+struct enlarged final : decltype(Input<2, 3, 2> >> Conv<"a", 4, kernel<2, 2>, pad<1, 0, 0, 1>> >> Relu >>
+                                 Upsample<2, 3> >> LeakyRelu<"l"> >> Conv<"b", 3, kernel<3, 3>, stride<2, 2>> >> Relu >>
+                                 Spread<3, 2> >> Conv<"c", 2, kernel<2, 3>, pad<1, 1, 2, 1>> >> Tanh >> Spread<1, 2> >>
+                                 Upsample<2, 1> >> Flatten >> Linear<"d", 3>) {};
+
 }  // namespace
 
 TEST_CASE("stride, padding, dilation, groups") { check_random<plain>(1); }
 TEST_CASE("a residual network on an image with channels last") { check_random<residual>(2); }
 TEST_CASE("joins, slices and views of images") { check_random<joined>(3); }
+TEST_CASE("images that become larger") { check_random<enlarged>(4); }

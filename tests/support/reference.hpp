@@ -313,6 +313,25 @@ tensor<T> apply(slice_t<Axis, Start, End, Step>, parameter_map const&, tensor<T>
   return y;
 }
 
+template <class T, std::size_t Down, std::size_t Across>
+tensor<T> apply(upsample_t<Down, Across>, parameter_map const&, tensor<T> const& x) {
+  tensor<T> y{{x.dims[0], x.dims[1] * Down, x.dims[2] * Across}, {}};
+  for_each_index(y.dims, [&](sizes const& out) {
+    y.data.push_back(x.data[place(x.dims, {out[0], out[1] / Down, out[2] / Across})]);
+  });
+  return y;
+}
+
+template <class T, std::size_t Down, std::size_t Across>
+tensor<T> apply(spread_t<Down, Across>, parameter_map const&, tensor<T> const& x) {
+  tensor<T> y{{x.dims[0], (x.dims[1] - 1) * Down + 1, (x.dims[2] - 1) * Across + 1}, {}};
+  y.data.resize(count(y.dims));
+  for_each_index(x.dims, [&](sizes const& in) {
+    y.data[place(y.dims, {in[0], in[1] * Down, in[2] * Across})] = x.data[place(x.dims, in)];
+  });
+  return y;
+}
+
 template <class T, std::size_t Axis, class... Operands>
 tensor<T> apply(concat_t<Axis>, parameter_map const&, tensor<T> const& first, Operands const&... rest) {
   tensor<T> y{first.dims, {}};

@@ -6,6 +6,7 @@
 //   Conv        channels kernel     Squeeze    axes         MaxPool      kernel stride pad dilation
 //               stride pad          Unsqueeze  axes         Slice        axis start end step
 //               dilation groups     Transpose  perm         Concat       axis
+//   Upsample    by                  Spread     by
 // A layer with constant operand (Add, Sub, Mul, Div) has a name and one input, the sum of two nodes has none and two.
 #pragma once
 
@@ -119,6 +120,7 @@ template <class Numbers>
   if (n.op == "Reshape") return "Reshape<" + list(attribute(n, "shape")) + '>';
   if (n.op == "Squeeze" || n.op == "Unsqueeze") return n.op + '<' + list(attribute(n, "axes")) + '>';
   if (n.op == "Transpose") return "Transpose<" + list(attribute(n, "perm")) + '>';
+  if (n.op == "Upsample" || n.op == "Spread") return n.op + '<' + list(attribute(n, "by")) + '>';
   if (n.op == "Concat") return "Concat<" + list(attribute(n, "axis")) + '>';
   if (n.op == "Slice") {
     return "Slice<" + list(attribute(n, "axis")) + ", " + list(attribute(n, "start")) + ", " +

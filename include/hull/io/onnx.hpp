@@ -25,6 +25,7 @@
 #include <hull/io/onnx/pointwise.hpp>
 #include <hull/io/onnx/proto.hpp>
 #include <hull/io/onnx/structure.hpp>
+#include <hull/io/onnx/upscale.hpp>
 #include <hull/io/onnx/window.hpp>
 
 namespace hull::io {
@@ -47,6 +48,9 @@ namespace onnx_reader {
       {"MatMul", translate_matmul},
       {"Gemm", translate_gemm},
       {"Conv", translate_conv},
+      {"ConvTranspose", translate_conv_transpose},
+      {"Upsample", translate_upsample},
+      {"Resize", translate_resize},
       {"BatchNormalization", translate_batch_normalization},
       {"MaxPool", translate_max_pool},
       {"AveragePool", translate_average_pool},

@@ -25,9 +25,11 @@
 #include <hull/ops/reshape.hpp>
 #include <hull/ops/sigmoid.hpp>
 #include <hull/ops/slice.hpp>
+#include <hull/ops/spread.hpp>
 #include <hull/ops/squeeze.hpp>
 #include <hull/ops/sub_constant.hpp>
 #include <hull/ops/sum.hpp>
 #include <hull/ops/tanh.hpp>
 #include <hull/ops/transpose.hpp>
 #include <hull/ops/unsqueeze.hpp>
+#include <hull/ops/upsample.hpp>

@@ -267,11 +267,11 @@ class network final {
     return true;
   }
 
-  /// Operators that move elements: run on numbers 0, 1, 2, ... they say where each of them comes from.
+  /// Operators that move elements: run on numbers 1, 2, 3, ... they say where each of them comes from; 0 from nowhere.
   template <class Size>
   void moves(reference::evaluation e, step& s, Size const& operand_size) const {
-    static constexpr std::string_view known[] = {"Flatten", "Reshape", "Squeeze",   "Unsqueeze", "Identity",
-                                                 "Dropout", "Slice",   "Transpose", "Concat"};
+    static constexpr std::string_view known[] = {"Flatten", "Reshape",   "Squeeze", "Unsqueeze", "Identity", "Dropout",
+                                                 "Slice",   "Transpose", "Concat",  "Upsample",  "Spread"};
     expect(std::find(std::begin(known), std::end(known), e.n.op) != std::end(known),
            "check: operator " + e.n.op + " is not known");
     s.kind = step_kind::sparse;
@@ -281,14 +281,15 @@ class network final {
     std::vector<std::size_t> starts;
     for (std::size_t i = 0; i < s.inputs.size(); ++i) {
       numbers[i].resize(operand_size(i));
-      std::iota(numbers[i].begin(), numbers[i].end(), static_cast<double>(first));
+      std::iota(numbers[i].begin(), numbers[i].end(), static_cast<double>(first + 1));
       starts.push_back(first);
       first += operand_size(i);
       e.in.push_back(&numbers[i]);
     }
     auto const source = reference::evaluators().at(e.n.op)(e);
     for (std::uint32_t k = 0; k < s.size; ++k) {
-      auto const from = static_cast<std::size_t>(source[k]);
+      if (source[k] == 0) continue;
+      auto const from = static_cast<std::size_t>(source[k]) - 1;
       auto const operand =
           static_cast<std::size_t>(std::upper_bound(starts.begin(), starts.end(), from) - starts.begin() - 1);
       s.entries.push_back(

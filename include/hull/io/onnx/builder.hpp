@@ -86,9 +86,9 @@ class builder {
 
   /// True if the values of node i are >= 0 whatever the input is.
   [[nodiscard]] bool non_negative(std::size_t i) const {
-    static std::set<std::string_view> const keeps_sign = {"MaxPool",   "AveragePool", "GlobalAveragePool",
-                                                          "Transpose", "Slice",       "Flatten",
-                                                          "Reshape",   "Squeeze",     "Unsqueeze"};
+    static std::set<std::string_view> const keeps_sign = {"MaxPool", "AveragePool", "GlobalAveragePool", "Transpose",
+                                                          "Slice",   "Flatten",     "Upsample",          "Spread",
+                                                          "Reshape", "Squeeze",     "Unsqueeze"};
     while (keeps_sign.contains(at(i).op)) i = at(i).inputs[0];
     return at(i).op == "Relu" || at(i).op == "Sigmoid";
   }

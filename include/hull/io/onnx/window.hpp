@@ -46,6 +46,14 @@ inline void require_image(context const& c, shape const& dims) {
             "needs one image with channels and one or two spatial axes, not shape " + spell(dims));
 }
 
+/// `x` as a node of shape [channels, height, width].
+[[nodiscard]] inline std::size_t as_image(context& c, value const& x) {
+  require_image(c, x.dims);
+  shape image = without_batch(x.dims);
+  if (x.dims.size() == 3) image.insert(image.begin() + 1, 1);
+  return c.network().reshape(x.node, image, c.where());
+}
+
 /// The attribute `name` for two spatial axes; `usual` where the file says nothing.
 [[nodiscard]] inline std::vector<std::int64_t> spatial(context const& c, std::string const& name, bool flat,
                                                        std::int64_t usual) {
@@ -135,18 +143,23 @@ inline void define_image(context& c, window const& w, std::size_t channels, std:
   c.define(0, dims, node);
 }
 
-inline void translate_conv(context& c) {
-  shape const dims = c.variable(0).dims;
-  shape const kernel_dims = c.known(1).dims;
+/// Height and width of the filters in weights [_, _, spatial axes] of a convolution of `dims`.
+[[nodiscard]] inline std::vector<std::int64_t> kernel_of(context const& c, shape const& dims, shape const& weights) {
   bool const flat = dims.size() == 3;
-  c.require(kernel_dims.size() == dims.size() && (flat || dims.size() == 4),
-            "of an input " + spell(dims) + " with weights " + spell(kernel_dims) + " is not supported");
+  c.require(weights.size() == dims.size() && (flat || dims.size() == 4),
+            "of an input " + spell(dims) + " with weights " + spell(weights) + " is not supported");
   std::vector<std::int64_t> kernel;
-  for (std::size_t a = 2; a < kernel_dims.size(); ++a) kernel.push_back(static_cast<std::int64_t>(kernel_dims[a]));
+  for (std::size_t a = 2; a < weights.size(); ++a) kernel.push_back(static_cast<std::int64_t>(weights[a]));
   auto const stated = c.attributes().integers("kernel_shape");
-  c.require(!stated || *stated == kernel, "has a kernel_shape that differs from its weights " + spell(kernel_dims));
+  c.require(!stated || *stated == kernel, "has a kernel_shape that differs from its weights " + spell(weights));
   if (flat) kernel.insert(kernel.begin(), 1);
   for (auto const k : kernel) c.require(k >= 1 && k <= 1 << 20, "has a bad kernel");
+  return kernel;
+}
+
+inline void translate_conv(context& c) {
+  shape const kernel_dims = c.known(1).dims;
+  auto const kernel = kernel_of(c, c.variable(0).dims, kernel_dims);
   window const w = read_window(c, kernel);
 
   auto const groups = c.attributes().integer("group", 1);
@@ -211,11 +224,8 @@ inline void translate_average_pool(context& c) {
 
 /// The mean of each channel of `x`, as a node of shape [channels, 1, 1].
 [[nodiscard]] inline std::size_t channel_means(context& c, value const& x) {
-  require_image(c, x.dims);
-  shape image = without_batch(x.dims);
-  if (x.dims.size() == 3) image.insert(image.begin() + 1, 1);
-  auto const source = c.network().reshape(x.node, image, c.where());
-  return c.network().add("GlobalAveragePool", {source}, {image[0], 1, 1}, {}, c.where());
+  auto const source = as_image(c, x);
+  return c.network().add("GlobalAveragePool", {source}, {c.network().at(source).shape[0], 1, 1}, {}, c.where());
 }
 
 inline void translate_global_average_pool(context& c) {
