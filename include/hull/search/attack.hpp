@@ -69,7 +69,7 @@ class attack final {
     std::size_t const parts = (own.size() + each - 1) / each;
     make_walkers(parts, end);
 
-    leg now{&spec, &confirm, &end, points.size(), 0, 0, 0.25, none};
+    leg now{&spec, &confirm, own_.concurrent() ? &end : nullptr, points.size(), mine.last, 0, 0, 0.25, none};
     std::size_t const period = std::max<std::size_t>(1, steps / 6);
     for (std::size_t round = 0; round <= steps; round = now.last) {
       now.first = round;
@@ -115,8 +115,9 @@ class attack final {
   struct leg final {
     specification const* spec;
     confirm_function const* confirm;
-    deadline const* end;
+    deadline const* end;      // null where ranks must take the same steps: then between steps only
     std::size_t points;       // of all ranks
+    std::size_t own_end;      // number behind this rank's last point; one behind that stands in for others'
     std::size_t first, last;  // steps
     double step;              // of each coordinate's range
     std::size_t found;        // step * points + point of the first counterexample of this rank
@@ -148,11 +149,12 @@ class attack final {
         }
         auto const worst = gradients(*now.spec, points);
         for (std::size_t p = 0; p < points.size(); ++p) {
-          if (worst[p].value > 0) continue;
+          if (worst[p].value > 0 || number + p >= now.own_end) continue;
           std::size_t const place = round * now.points + number + p;
           std::lock_guard const lock(now.mutex);
           if (now.found < place) return;
-          if (now.end->passed_here()) break;  // confirming takes far longer than a point of the batch
+          if (now.end != nullptr && now.end->passed_here())
+            break;  // confirming takes far longer than a point of the batch
           if ((*now.confirm)(coordinates(points[p].at))) {
             now.found = place;
             return;
