@@ -15,6 +15,7 @@
 #include <hull/io/onnx.hpp>
 #include <hull/io/vnnlib.hpp>
 
+#include "io/onnx_graph.hpp"
 #include "run.hpp"
 
 namespace {
@@ -114,6 +115,39 @@ TEST_CASE("bounds prints every pre-activation, equal for every memory budget") {
   auto const other = nlohmann::json::parse(small.text);
   CHECK(other["nodes"] == json["nodes"]);
   CHECK(other["rows"] == json["rows"]);
+}
+
+TEST_CASE("operators that become several have one name in the report") {
+  test::onnx_graph g({1, 1, 2, 2});
+  g.constant("w", {1, 1, 2, 2}, {1, 2, -3, 4});
+  test::set(g.node("ConvTranspose", {"x", "w"}, {"wide"}), "strides", test::integers{2, 2});
+  g.node("Relu", {"wide"}, {"r"});
+  g.constant("s", {4}, {1, 1, 1, 2});
+  g.node("Upsample", {"r", "s"}, {"u"});
+  g.node("Flatten", {"u"});
+  auto const model = write("larger.onnx", g.proto.SerializeAsString());
+  std::string text;
+  for (int i = 0; i < 4; ++i) text += "(declare-const X_" + std::to_string(i) + " Real)\n";
+  for (int i = 0; i < 32; ++i) text += "(declare-const Y_" + std::to_string(i) + " Real)\n";
+  for (int i = 0; i < 4; ++i) {
+    text += "(assert (>= X_" + std::to_string(i) + " 0.5))\n(assert (<= X_" + std::to_string(i) + " 1))\n";
+  }
+  auto const spec = write("larger.vnnlib", text + "(assert (>= Y_2 2.5))\n");  // at most 2
+  auto const both = model.string() + ' ' + spec.string();
+  auto const bounds = run("bounds " + both + " --method crown");
+  CAPTURE(bounds.text);
+  REQUIRE(bounds.status == 0);
+  auto const nodes = nlohmann::json::parse(bounds.text)["nodes"];
+  CHECK(nodes.size() == 3);  // wide, u and y
+  CHECK_FALSE(nodes.contains(""));
+  REQUIRE(nodes.contains("wide"));
+  CHECK(nodes["wide"]["lower"].size() == 16);
+  REQUIRE(nodes.contains("y"));
+  CHECK(nodes["y"]["upper"].size() == 32);
+  CHECK(nodes["y"]["upper"][2].get<double>() == doctest::Approx(2));
+  CHECK(run("verify " + both).text.starts_with("unsat"));
+  auto const reached = write("reached.vnnlib", text + "(assert (>= Y_2 1.5))\n");
+  CHECK(run("verify " + model.string() + ' ' + reached.string()).text.starts_with("sat"));
 }
 
 TEST_CASE("a memory budget is never exceeded") {

@@ -244,6 +244,7 @@ inline int bounds(options const& o) {
   json nodes = json::object();
   for (auto const& one : report.nodes) {
     io::node const& node = model.nodes[order[one.node]];
+    if (node.tensor.empty()) continue;  // a step of its own within an operator of the file
     nodes[node.tensor] = {{"shape", node.shape}, {"lower", numbers(one.lower)}, {"upper", numbers(one.upper)}};
   }
   json rows = json::array();
