@@ -16,6 +16,7 @@
 #include <vector>
 
 #include <hull/core/deadline.hpp>
+#include <hull/propagate/memory.hpp>
 #include <hull/propagate/propagation.hpp>
 #include <hull/search/problem.hpp>
 #include <hull/search/verdict.hpp>
@@ -212,13 +213,21 @@ class attack final {
 
   /// Enough for so many parts; all stop at `end`.
   void make_walkers(std::size_t parts, deadline const& end) {
-    std::size_t const wanted = std::clamp<std::size_t>(parts, 1, apart_ ? M::workers(own_) : 1);
+    std::size_t const most = apart_ ? std::min(M::workers(own_), most_walkers()) : 1;
+    std::size_t const wanted = std::clamp<std::size_t>(parts, 1, most);
     while (walkers_.size() < wanted) {
       walkers_.push_back(std::make_unique<walker>(own_, apart_ ? std::min(row_bytes_, part_bytes) : row_bytes_));
     }
     for (auto const& one : walkers_) one->stop_at(end);
   }
   static constexpr std::size_t part_bytes = std::size_t{1} << 20;  // rows of a walker among others
+
+  /// Walkers that reserve a gigabyte together, at least one: each has scratch for all threads, of which it uses one.
+  [[nodiscard]] static std::size_t most_walkers() {
+    std::size_t const each =
+        memory_of<Net, M>::total({hidden_bounds::crown, part_points, part_bytes, true, 1, M::threads()});
+    return std::max<std::size_t>(1, (std::size_t{1} << 30) / each);
+  }
 
   /// The centre, then uniform points and corners in turn.
   static std::vector<input_range> start(std::vector<input_range> const& box, std::size_t number,
