@@ -62,4 +62,13 @@ void store_intervals(stage_state const& s, std::size_t batch, affine_sums const*
   }
 }
 
+/// The same under `Nearest` from sums in single precision, both [batch, size]. No `radius`: all boxes are points.
+template <class Bias>
+void store_intervals(stage_state const& s, std::size_t batch, float const* centre, float const* radius, Bias&& bias) {
+  for (std::size_t i = 0; i < batch * s.size; ++i) {
+    affine_sums const sum{static_cast<double>(centre[i]) + bias(i % s.size), 0, radius == nullptr ? 0.0 : radius[i]};
+    store_interval<Nearest>(s, i, sum, std::size_t{0}, false);
+  }
+}
+
 }  // namespace hull

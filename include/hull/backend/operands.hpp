@@ -22,6 +22,13 @@ HULL_FN void for_terms(std::size_t k, F&& f) {
   (std::make_index_sequence<S::input_count>{});
 }
 
+/// Most elements of the head of stage S (sparse or max) that read the same element of an operand.
+template <class S>
+[[nodiscard]] constexpr std::size_t uses_of() {
+  return []<std::size_t... I>(std::index_sequence<I...>) { return S::head::template uses<S::template operand<I>...>; }
+  (std::make_index_sequence<S::input_count>{});
+}
+
 /// States (or coefficient buffers) of the operands, by operand number.
 template <class S, class T>
 using operands = std::array<T, S::input_count>;

@@ -4,8 +4,8 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <utility>
 
+#include <hull/backend/operands.hpp>
 #include <hull/backend/summation.hpp>
 #include <hull/net/divide.hpp>
 #include <hull/net/fuse.hpp>
@@ -30,13 +30,7 @@ struct rounding_counts final {
     if constexpr (HeadOf<typename S::head, conv_head>) {
       return Order::conv_additions(S::shape, S::head::filter) + rank_additions<S>();
     }
-    if constexpr (HeadOf<typename S::head, sparse_head>) {
-      return []<std::size_t... I>(std::index_sequence<I...>) {
-        return S::head::template uses<S::template operand<I>...>;
-      }
-      (std::make_index_sequence<S::input_count>{});
-    }
-    if constexpr (HeadOf<typename S::head, max_head>) return S::head::template uses<S::template operand<0>>;
+    if constexpr (HeadOf<typename S::head, sparse_head> || HeadOf<typename S::head, max_head>) return uses_of<S>();
     return 0;
   }
 

@@ -283,35 +283,31 @@ struct axis_view {
   return y;
 }
 
-/// The image that `at(line, column)` says where to read: an element of the operand, or nothing.
-template <class At>
-[[nodiscard]] reals resample(evaluation const& e, At at) {
+[[nodiscard]] inline reals upsample(evaluation const& e) {
+  auto const by = e.numbers("by", {1, 1});
   shape const &from = e.in_shape(), &to = e.n.shape;
   reals y;
   y.reserve(elements(to));
   for (std::size_t c = 0; c < to[0]; ++c) {
     for (std::size_t i = 0; i < to[1]; ++i) {
-      for (std::size_t j = 0; j < to[2]; ++j) {
-        auto const [line, column, there] = at(i, j);
-        y.push_back(there ? e.x()[(c * from[1] + line) * from[2] + column] : 0.0);
-      }
+      for (std::size_t j = 0; j < to[2]; ++j) y.push_back(e.x()[(c * from[1] + i / by[0]) * from[2] + j / by[1]]);
     }
   }
   return y;
 }
-struct resampled {
-  std::size_t line, column;
-  bool there;
-};
-[[nodiscard]] inline reals upsample(evaluation const& e) {
-  auto const by = e.numbers("by", {1, 1});
-  return resample(e, [&](std::size_t i, std::size_t j) { return resampled{i / by[0], j / by[1], true}; });
-}
+
 [[nodiscard]] inline reals spread(evaluation const& e) {
   auto const by = e.numbers("by", {1, 1});
-  return resample(e, [&](std::size_t i, std::size_t j) {
-    return resampled{i / by[0], j / by[1], i % by[0] == 0 && j % by[1] == 0};
-  });
+  shape const &from = e.in_shape(), &to = e.n.shape;
+  reals y(elements(to));
+  for (std::size_t c = 0; c < from[0]; ++c) {
+    for (std::size_t i = 0; i < from[1]; ++i) {
+      for (std::size_t j = 0; j < from[2]; ++j) {
+        y[(c * to[1] + i * by[0]) * to[2] + j * by[1]] = e.x()[(c * from[1] + i) * from[2] + j];
+      }
+    }
+  }
+  return y;
 }
 
 using evaluator = reals (*)(evaluation const&);

@@ -70,7 +70,12 @@ class attack final {
     std::size_t const parts = (own.size() + each - 1) / each;
     make_walkers(parts, end);
 
-    leg now{&spec, &confirm, own_.concurrent() ? &end : nullptr, points.size(), mine.last, 0, 0, 0.25, none};
+    leg now{.spec = &spec,
+            .confirm = &confirm,
+            .end = own_.concurrent() ? &end : nullptr,
+            .points = points.size(),
+            .own_end = mine.last,
+            .found = none};
     std::size_t const period = std::max<std::size_t>(1, steps / 6);
     for (std::size_t round = 0; round <= steps; round = now.last) {
       now.first = round;
@@ -116,13 +121,13 @@ class attack final {
   struct leg final {
     specification const* spec;
     confirm_function const* confirm;
-    deadline const* end;      // null where ranks must take the same steps: then between steps only
-    std::size_t points;       // of all ranks
-    std::size_t own_end;      // number behind this rank's last point; one behind that stands in for others'
-    std::size_t first, last;  // steps
-    double step;              // of each coordinate's range
-    std::size_t found;        // step * points + point of the first counterexample of this rank
-    std::mutex mutex{};       // for `found`, and `confirm`
+    deadline const* end;              // null where ranks must take the same steps: then between steps only
+    std::size_t points;               // of all ranks
+    std::size_t own_end;              // number behind this rank's last point; one behind that stands in for others'
+    std::size_t first = 0, last = 0;  // steps
+    double step = 0.25;               // of each coordinate's range
+    std::size_t found;                // step * points + point of the first counterexample of this rank
+    std::mutex mutex{};               // for `found`, and `confirm`
   };
 
   struct worst_form {

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <vector>
 
 #include <hull/backend/cpu/parallel.hpp>
 #include <hull/backend/cpu/product.hpp>
@@ -45,6 +46,8 @@ inline void conv_sums(conv_weights const& w, stage_state const& x, std::size_t b
   constexpr std::size_t side_by_side = 32;
   std::size_t const plane = w.in[1] * w.in[2], width = w.out[2];
   window const& f = w.filter;
+  std::vector<row_range> covered(f.kernel_w);  // one for each column of the kernel
+  for (std::size_t q = 0; q < f.kernel_w; ++q) covered[q] = covered_columns(w, q);
   parallel_for(w.out[0] * batch, w.taps() * w.positions(), [&](std::size_t task) {
     std::size_t const o = task % w.out[0], b = task / w.out[0];
     std::size_t const first_channel = o / w.out_per_group() * w.in_per_group();
@@ -59,8 +62,7 @@ inline void conv_sums(conv_weights const& w, stage_state const& x, std::size_t b
             bool const inside = row >= f.top && row - f.top < w.in[1];
             for (std::size_t q = 0; q < f.kernel_w; ++q, ++weight) {
               if (!inside) continue;
-              row_range const covered = covered_columns(w, q);
-              std::size_t const from = std::max(first, covered.first), to = std::min(last, covered.last);
+              std::size_t const from = std::max(first, covered[q].first), to = std::min(last, covered[q].last);
               if (from >= to) continue;
               std::size_t const at = b * x.size + channel * plane + (row - f.top) * w.in[2] + from * f.stride_w +
                                      q * f.dilation_w - f.left;
@@ -175,17 +177,13 @@ inline void conv_forward_batch(conv_weights const& w, stage_state const& x, stag
   };
   convolve(
       w, batch, [&](std::size_t i) { return w.weight[i]; }, rows_of(x.centre), all, to(centre), rest);
-  if (std::all_of(x.spread, x.spread + batch * x.size, [](float r) { return r == 0; })) {
-    std::fill_n(radius, batch * size, 0.0f);
-  } else {
+  bool const points = std::all_of(x.spread, x.spread + batch * x.size, [](float r) { return r == 0; });
+  if (!points) {
     convolve(
         w, batch, [&](std::size_t i) { return std::fabs(w.weight[i]); }, rows_of(x.spread), all, to(radius), rest);
   }
   std::size_t const positions = w.positions();
-  for (std::size_t i = 0; i < batch * size; ++i) {
-    double const bias = w.bias[i % size / positions];
-    store_interval<Nearest>(y, i, {static_cast<double>(centre[i]) + bias, 0, radius[i]}, std::size_t{0}, false);
-  }
+  store_intervals(y, batch, centre, points ? nullptr : radius, [&](std::size_t i) { return w.bias[i / positions]; });
 }
 
 inline void conv_seed(conv_weights const& w, row_block const& rows, stage_state const& x, float* a) {

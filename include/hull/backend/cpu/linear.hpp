@@ -51,10 +51,7 @@ void linear_forward_batch(linear_weights w, Blocks&& blocks, stage_state const& 
         [&](std::size_t k, std::size_t o) { return std::fabs(part.weight[o * part.stride + k]); }, radius, w.out,
         begins, scratch);
   });
-  for (std::size_t i = 0; i < batch * w.out; ++i) {
-    store_interval<Nearest>(y, i, {static_cast<double>(centre[i]) + w.bias[i % w.out], 0, points ? 0.0 : radius[i]},
-                            std::size_t{0}, false);
-  }
+  store_intervals(y, batch, centre, points ? nullptr : radius, [&](std::size_t o) { return w.bias[o]; });
 }
 
 /// Sums of the head for every box, without the bias: `sums` [batch, out]. Reads W once per box; columns are added block

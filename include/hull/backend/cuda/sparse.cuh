@@ -4,21 +4,11 @@
 #pragma once
 
 #include <cstddef>
-#include <utility>
 
 #include <hull/backend/cuda/device.cuh>
 #include <hull/backend/cuda/rows.cuh>
 
 namespace hull::cuda {
-
-/// Whether no two elements of the head of stage S read the same element of an operand.
-template <class S>
-[[nodiscard]] constexpr bool elements_apart() {
-  return []<std::size_t... I>(std::index_sequence<I...>) {
-    return S::head::template uses<S::template operand<I>...> == 1;
-  }
-  (std::make_index_sequence<S::input_count>{});
-}
 
 /// Calls body(c) for the elements that this thread takes: all in some thread each, or all in the first.
 template <bool Apart, class Body>
@@ -32,7 +22,7 @@ __global__ void sparse_backward_kernel(stage_state y, float const* a_y, operand_
   std::size_t const r = blockIdx.x;
   float const* const row = a_y + r * y.live_count;
   for (std::size_t operand = 0; operand < S::input_count; ++operand) {  // two may be the same stage
-    for_elements<elements_apart<S>()>(y.live_count, [&](std::size_t c) {
+    for_elements<uses_of<S>() == 1>(y.live_count, [&](std::size_t c) {
       float const value = row[c];
       if (value == 0) return;
       for_terms<S>(y.live[c], [&](std::size_t input, std::size_t index, float coefficient) {
@@ -49,7 +39,7 @@ template <class S>
 __global__ void max_backward_kernel(row_block rows, stage_state y, float const* a_y, stage_state x, float* a_x) {
   std::size_t const r = blockIdx.x;
   index_t const* const pick = y.pick + rows.box[r] * y.size;
-  for_elements<elements_apart<S>()>(y.live_count, [&](std::size_t c) {
+  for_elements<uses_of<S>() == 1>(y.live_count, [&](std::size_t c) {
     index_t const slot = x.slot[pick[y.live[c]]];
     if (slot != stage_state::dead) a_x[r * x.live_count + slot] += a_y[r * y.live_count + c];
   });
