@@ -236,39 +236,48 @@ void compare_searches(std::size_t seeds, double radius) {
   MESSAGE(domains << " domains");
 }
 
-}  // namespace
-
-TEST_CASE("chosen rows come and go") {
+/// Rows of T become floats on the device, and come back. `draw(random)`: a number.
+template <class T, class Draw>
+void chosen_rows(Draw draw) {
   random_engine random(1);
   hull::cuda::device const at(1);
   for (auto const& [width, rows] :
-       {std::pair<std::size_t, std::size_t>{1, 9000}, {1536, 700}, {70000, 9}, {300000, 3}}) {
+       {std::pair<std::size_t, std::size_t>{1, 9000}, {7, 5000}, {1536, 700}, {70000, 9}, {600000, 3}}) {
     CAPTURE(width);
     // one source for some rows in turn, one for rows far apart, and many for one each
-    std::vector<std::vector<float>> sources(rows);
-    std::vector<float const*> from;
+    std::vector<std::vector<T>> sources(rows);
+    std::vector<T const*> from;
     for (std::size_t r = 0; r < rows; ++r) {
       sources[r].resize(width);
-      for (float& x : sources[r]) x = static_cast<float>(uniform(random, -1, 1));
+      for (T& x : sources[r]) x = draw(random);
       from.push_back(sources[r < rows / 3 ? r / 12 * 12 : r % 50 == 7 ? 0 : r].data());
     }
     uploaded<float> const block(std::vector<float>(rows * width, 3.0f));
-    hull::cuda::write_rows(at, block.get(), width, from);
+    hull::cuda::write_rows<T>(at, block.get(), width, from);
     at.finish();
     auto const all = block.read();
     std::size_t wrong = 0;
-    for (std::size_t r = 0; r < rows; ++r) wrong += !std::equal(from[r], from[r] + width, all.data() + r * width);
+    for (std::size_t r = 0; r < rows; ++r) {
+      for (std::size_t i = 0; i < width; ++i) wrong += all[r * width + i] != hull::cuda::row_number<float>(from[r][i]);
+    }
     CHECK(wrong == 0);
     std::vector<index_t> some(rows);
     for (index_t& r : some) r = static_cast<index_t>(random() % rows);
     std::vector<char> seen(rows, 0), right(rows, 0);  // written by several threads
-    hull::cuda::read_rows(at, block.get(), width, some, [&](std::size_t i, float const* row) {
+    hull::cuda::read_rows<T>(at, block.get(), width, some, [&](std::size_t i, T const* row) {
       ++seen[i];
       right[i] = std::equal(row, row + width, from[some[i]]);
     });
     CHECK(std::count(seen.begin(), seen.end(), 1) == static_cast<std::ptrdiff_t>(rows));
     CHECK(std::count(right.begin(), right.end(), 1) == static_cast<std::ptrdiff_t>(rows));
   }
+}
+
+}  // namespace
+
+TEST_CASE("chosen rows come and go, as they are and packed") {
+  chosen_rows<float>([](random_engine& random) { return static_cast<float>(uniform(random, -1, 1)); });
+  chosen_rows<packed_alpha>([](random_engine& random) { return static_cast<packed_alpha>(random() % 65536); });
 }
 
 TEST_CASE("scores of rows are those of the CPU to the bit") {

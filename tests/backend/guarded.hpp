@@ -68,6 +68,9 @@ class guarded_machine final : public cpu::machine<Net, R, Member> {
   }
   [[nodiscard]] arena& memory() { return memory_; }
 
+  // bounds are those of machines that look after every step
+  static constexpr std::size_t steps_at_once = 4;
+
   // the host gets copies
   [[nodiscard]] double const* bounds(row_block const& rows) const {
     guarded_block::open const now(block_);
@@ -79,12 +82,13 @@ class guarded_machine final : public cpu::machine<Net, R, Member> {
     buffer.assign(from, from + count);
     return buffer.data();
   }
-  template <class F>
+  template <class T, class F>
   void read_rows(float const* from, std::size_t width, std::span<index_t const> rows, F&& f) const {
-    std::vector<float> row(width);
+    std::vector<float> copy(width);
+    index_t const first = 0;
     for (std::size_t i = 0; i < rows.size(); ++i) {
-      read(row.data(), from + rows[i] * width, width);
-      f(i, row.data());
+      read(copy.data(), from + rows[i] * width, width);
+      base::template read_rows<T>(copy.data(), width, {&first, 1}, [&](std::size_t, T const* row) { f(i, row); });
     }
   }
 
@@ -107,7 +111,7 @@ class guarded_machine final : public cpu::machine<Net, R, Member> {
   HULL_TEST_CALL(score_rows)
   HULL_TEST_CALL(start_rows)
   HULL_TEST_CALL(move_rows)
-  HULL_TEST_CALL(keep_rows)
+  HULL_TEST_CALL(note_bounds)
   HULL_TEST_CALL(load_boxes)
   HULL_TEST_CALL(seed_forms)
   HULL_TEST_CALL(bound_by_intervals)

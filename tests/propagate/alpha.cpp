@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Optimised rows: their gradients are right, their bounds hold, beat CROWN and do not depend on the byte budget.
+#include <cmath>
 #include <cstring>
 #include <doctest/doctest.h>
+#include <limits>
 
 #include "support/soundness.hpp"
 
@@ -193,4 +195,45 @@ TEST_CASE("more steps never loosen a row, and a row that reached its goal ends")
   });
   CHECK(ended == 1);
   CHECK(task.bound <= run.all.climbed_bounds({&rows[0], 1}, {.steps = 0})[0]);
+}
+
+TEST_CASE("rows end at their goal, without progress, and after the last step") {
+  constexpr double infinity = std::numeric_limits<double>::infinity(), nan = std::numeric_limits<double>::quiet_NaN();
+  row_progress row{.goal = 1};
+  CHECK(row.note(-2, 3, false));
+  CHECK(row.note(0, 3, false));
+  CHECK_FALSE(row.note(0, 3, false));
+  CHECK_FALSE(row.note(nan, 3, false));
+  CHECK(row.done == 0);
+  CHECK(row.note(0.5, 3, false));
+  CHECK(row.since == 0);
+  CHECK(row.note(2, 3, false));
+  CHECK(row.done == 1);
+  CHECK(row.best == 2);
+
+  row_progress stuck{};
+  CHECK(stuck.note(-1, 2, false));
+  CHECK_FALSE(stuck.note(-3, 2, false));
+  CHECK(stuck.done == 0);
+  CHECK_FALSE(stuck.note(-infinity, 2, false));
+  CHECK(stuck.done == 1);
+  CHECK(stuck.best == -1);
+
+  row_progress lost{.goal = 0};  // nothing was ever found, and an overflow proves nothing
+  CHECK_FALSE(lost.note(nan, 9, false));
+  CHECK(lost.note(infinity, 9, false));
+  CHECK(lost.done == 0);
+  CHECK_FALSE(lost.note(1, 9, true));
+  CHECK(lost.done == 1);
+}
+
+TEST_CASE("packed parameters stay in [0, 1], and both ends are exact") {
+  CHECK(unpack_alpha(pack_alpha(0)) == 0);
+  CHECK(unpack_alpha(pack_alpha(1)) == 1);
+  std::size_t far = 0;
+  for (std::size_t i = 0; i <= 100000; ++i) {
+    float const alpha = static_cast<float>(i) / 100000, back = unpack_alpha(pack_alpha(alpha));
+    far += !(back >= 0 && back <= 1 && std::fabs(back - alpha) <= 0.51f / 65535);
+  }
+  CHECK(far == 0);
 }

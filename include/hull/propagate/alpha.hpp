@@ -188,9 +188,9 @@ class row_climber final : climbing_steps<Net, M> {
       double const* const bounds = machine_->bounds(work.rows);
       std::size_t const width = work.parameters.width;
       for (std::size_t r = 0; r < work.rows.count; ++r) {
-        if (!work.improve(r, bounds[r], how) || kept.empty()) continue;
+        if (!work.progress[r].note(bounds[r], how.patience, false) || kept.empty()) continue;
         auto& best = kept[work.id[r]];
-        best.bound = work.best[r];
+        best.bound = work.progress[r].best;
         best.alpha.resize(width);
         machine_->read(best.alpha.data(), work.parameters.alpha + r * width, width);
       }
@@ -199,8 +199,9 @@ class row_climber final : climbing_steps<Net, M> {
         machine_->read(gaining.data(), work.rows.value, work.rows.count);
       }
       for (std::size_t r = 0; r < work.rows.count; r += 2) {
+        auto &lower = work.progress[r], &upper = work.progress[r + 1];
         if (gaining[r] == 0) settled[work.id[r] / 2] = 1;
-        work.done[r] = work.done[r + 1] = gaining[r] == 0 || (work.done[r] && work.done[r + 1]);
+        lower.done = upper.done = gaining[r] == 0 || (lower.done != 0 && upper.done != 0) ? 1 : 0;
       }
       if (step == how.steps) break;
       this->template update<K - 1>(layout, work, how, step);
@@ -258,34 +259,36 @@ class row_climber final : climbing_steps<Net, M> {
     std::size_t const mark = rows_->used();
     bool const climbs = how.steps > 0;
     auto work = this->carve_chunk(layout, row_block::anywhere, last, tasks.size(), splits, climbs, climbs);
+    work.parameters.progress = rows_->template take<row_progress>(tasks.size());
     load_tasks(*machine_, work, std::span<form_task const>(tasks), numbers_);
+    std::size_t const steps = free_.chooses(last) ? how.steps : 0;  // without free columns there are no splits either
     std::vector<row_form> forms;
-    std::vector<index_t> better, over;
+    std::vector<index_t> over;
     std::vector<std::size_t> number;  // of those
     for (std::size_t step = 0; machine_->any(work.rows.count > 0, end_); ++step) {
       forms.clear();
       for (std::size_t r = 0; r < work.rows.count; ++r) forms.push_back({0, tasks[work.id[r]].form});
-      machine_->seed_forms(*state_, forms, work.rows, work.a);
-      this->template evaluate<last>(layout, work);
-      bool const stop = step == how.steps || (!free_.chooses(last) && splits == 0);
-      better.clear();
+      // a machine that the host should not wait for takes several steps before it looks: rows that have ended stay
+      std::size_t const pause = std::min(steps, step + M::steps_at_once - 1);
+      for (;; ++step) {
+        machine_->seed_forms(*state_, forms, work.rows, work.a);
+        this->template evaluate<last>(layout, work);
+        machine_->note_bounds(work.rows, work.parameters, how.patience, step == steps);
+        if (step == pause) break;
+        this->template update<last>(layout, work, how, step);
+      }
+      machine_->read(work.progress.data(), work.parameters.progress, work.rows.count);
       over.clear();
       number.clear();
-      double const* const bounds = machine_->bounds(work.rows);
       for (std::size_t r = 0; r < work.rows.count; ++r) {
         auto& task = tasks[work.id[r]];
-        if (work.improve(r, bounds[r], how)) {
-          better.push_back(static_cast<index_t>(r));
-          // +infinity can only come from overflow under `Nearest`
-          if (work.best[r] < std::numeric_limits<double>::infinity()) task.bound = std::max(task.bound, work.best[r]);
-        }
-        if (task.bound > task.goal || stop) work.done[r] = 1;
-        if (!work.done[r]) continue;
+        double const best = work.progress[r].best;
+        if (best < std::numeric_limits<double>::infinity()) task.bound = std::max(task.bound, best);
+        if (work.progress[r].done == 0) continue;
         over.push_back(static_cast<index_t>(r));
         number.push_back(first + work.id[r]);
       }
       if (climbs) {
-        machine_->keep_rows(work.parameters, better);
         take_back(*machine_, work, tasks, over);
       } else {
         for (index_t const r : over) tasks[work.id[r]].end_at_start(work.parameters.width);

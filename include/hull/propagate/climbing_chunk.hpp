@@ -19,15 +19,22 @@ namespace hull {
 struct form_task final {
   linear_constraint const* form = nullptr;
   std::span<split const> splits{};                        // by the numbers that all ranks share
-  float* alpha = nullptr;                                 // [width] in [0, 1]
-  float* beta = nullptr;                                  // [splits] >= 0, or unset_beta
+  float* alpha = nullptr;                                 // [width] in [0, 1], in and out
+  float* beta = nullptr;                                  // [splits] >= 0, or unset_beta, in and out
   double goal = std::numeric_limits<double>::infinity();  // the row ends when its bound is greater
   double bound = -std::numeric_limits<double>::infinity();
-  float const* start = nullptr;  // [width] where to start, if not at `alpha`; tasks may share it
+  // Of domains, whose rows are many: where to start if not at `alpha`, which may be null then; tasks may share it. Of
+  // tasks that climb together all have it or none.
+  packed_alpha const* start = nullptr;  // [width]
+  packed_alpha* kept = nullptr;  // [width] gets the best parameters unless the goal is reached; else `alpha` does
+
+  [[nodiscard]] bool reached() const { return bound > goal; }
 
   /// Where no step has found better parameters.
   void end_at_start(std::size_t width) const {
-    if (start != nullptr) std::copy_n(start, width, alpha);
+    if (start == nullptr) return;
+    if (kept != nullptr) std::copy_n(start, width, kept);
+    if (alpha != nullptr) std::transform(start, start + width, alpha, unpack_alpha);
   }
 };
 
@@ -45,30 +52,17 @@ struct climbing_chunk final {
   coefficient_views<Net> a{};
   float* moved = nullptr;
   float* scratch = nullptr;
-  std::vector<std::size_t> id;     // number of each row among the chunk's first rows
-  std::vector<double> best;        // [r]
-  std::vector<std::size_t> since;  // [r] steps since then
-  std::vector<char> done;          // [r]
-
-  /// Notes the new bound of row r. Returns whether it is better than all before.
-  bool improve(std::size_t r, double bound, ascent const& how) {
-    bool const better = bound > best[r];  // false for NaN
-    since[r] = better ? 0 : since[r] + 1;
-    if (better) best[r] = bound;
-    if (since[r] >= how.patience) done[r] = 1;
-    return better;
-  }
+  std::vector<std::size_t> id;         // number of each row among the chunk's first rows
+  std::vector<row_progress> progress;  // [r] on the host
 
   /// Drops the rows that are done, here; the machine moves what it holds of the others, whose old numbers are returned.
   [[nodiscard]] std::vector<index_t> compact() {
     std::vector<index_t> left;
     for (std::size_t r = 0; r < rows.count; ++r) {
-      if (done[r]) continue;
+      if (progress[r].done != 0) continue;
       std::size_t const to = left.size();
       id[to] = id[r];
-      best[to] = best[r];
-      since[to] = since[r];
-      done[to] = 0;
+      progress[to] = progress[r];
       left.push_back(static_cast<index_t>(r));
     }
     bool const all = left.size() == rows.count;
@@ -113,17 +107,32 @@ struct host_rows final {
   }
 };
 
-/// Parameters and splits of tasks, to the rows of a chunk.
+/// Parameters, splits and goals of tasks, to the rows of a chunk.
 template <class M, Network Net>
 void load_tasks(M& machine, climbing_chunk<Net> const& work, std::span<form_task const> tasks,
                 parameter_numbers<Net> const& numbers) {
   host_rows all(tasks.size(), work.parameters);
-  std::vector<float const*> alphas;
-  for (auto const& task : tasks) alphas.push_back(task.start != nullptr ? task.start : task.alpha);
   machine.for_each(tasks.size(), 8 * work.parameters.splits,
                    [&](std::size_t r) { all.set_splits(r, tasks[r].splits, numbers, tasks[r].beta, unset_beta); });
-  machine.write_rows(work.parameters.alpha, work.parameters.width, alphas);
-  all.send(machine, work.parameters);
+  auto const& p = work.parameters;
+  if (!tasks.empty() && tasks.front().start != nullptr) {
+    std::vector<packed_alpha const*> starts;
+    for (auto const& task : tasks) starts.push_back(task.start);
+    machine.write_rows(p.alpha, p.width, std::span<packed_alpha const* const>(starts));
+  } else {
+    std::vector<float const*> alphas;
+    for (auto const& task : tasks) alphas.push_back(task.alpha);
+    machine.write_rows(p.alpha, p.width, std::span<float const* const>(alphas));
+  }
+  all.send(machine, p);
+  if (p.progress == nullptr) return;
+  std::vector<row_progress> progress(tasks.size());
+  for (std::size_t r = 0; r < tasks.size(); ++r) {
+    // what is known before may be enough
+    double const least = -std::numeric_limits<double>::infinity();
+    progress[r].goal = tasks[r].bound > tasks[r].goal ? least : tasks[r].goal;
+  }
+  machine.write(p.progress, progress.data(), progress.size());
 }
 
 /// The best parameters of rows that end, to their tasks.
@@ -131,25 +140,28 @@ template <class M, Network Net>
 void take_back(M& machine, climbing_chunk<Net> const& work, std::span<form_task const> tasks,
                std::span<index_t const> over) {
   auto const& p = work.parameters;
-  std::vector<index_t> rows;
-  std::vector<float*> alphas, betas;
-  std::vector<std::size_t> splits;
+  std::vector<index_t> kept, whole, with_beta;  // rows: what is packed, what is not, and both
   for (index_t const r : over) {
     auto const& task = tasks[work.id[r]];
-    if (!(work.best[r] > -std::numeric_limits<double>::infinity())) {  // none were kept
+    if (!(work.progress[r].best > -std::numeric_limits<double>::infinity())) {  // none were kept
       task.end_at_start(p.width);
       continue;
     }
-    rows.push_back(r);
-    alphas.push_back(task.alpha);
-    betas.push_back(task.beta);
-    splits.push_back(task.splits.size());
+    bool const packed = task.kept != nullptr && !task.reached();
+    if (!packed && task.alpha == nullptr) continue;  // nobody asks
+    (packed ? kept : whole).push_back(r);
+    if (task.beta != nullptr) with_beta.push_back(r);
   }
-  machine.read_rows(p.alpha_best, p.width, rows,
-                    [&](std::size_t i, float const* row) { std::copy_n(row, p.width, alphas[i]); });
+  auto const task_of = [&](index_t r) -> form_task const& { return tasks[work.id[r]]; };
+  machine.template read_rows<packed_alpha>(p.alpha_best, p.width, kept, [&](std::size_t i, packed_alpha const* row) {
+    std::copy_n(row, p.width, task_of(kept[i]).kept);
+  });
+  machine.template read_rows<float>(p.alpha_best, p.width, whole, [&](std::size_t i, float const* row) {
+    std::copy_n(row, p.width, task_of(whole[i]).alpha);
+  });
   if (p.splits == 0) return;
-  machine.read_rows(p.beta_best, p.splits, rows, [&](std::size_t i, float const* row) {
-    if (betas[i] != nullptr) std::copy_n(row, splits[i], betas[i]);
+  machine.template read_rows<float>(p.beta_best, p.splits, with_beta, [&](std::size_t i, float const* row) {
+    std::copy_n(row, task_of(with_beta[i]).splits.size(), task_of(with_beta[i]).beta);
   });
 }
 

@@ -92,9 +92,7 @@ class climbing_steps {
     machine_->clear(p.split_count, rows);
     work.id.resize(rows);
     for (std::size_t r = 0; r < rows; ++r) work.id[r] = r;
-    work.best.assign(rows, -std::numeric_limits<double>::infinity());
-    work.since.assign(rows, 0);
-    work.done.assign(rows, 0);
+    work.progress.assign(rows, {});
     return work;
   }
 

@@ -12,11 +12,15 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
+#include <limits>
 
 #include <hull/core/arena.hpp>
+#include <hull/core/config.hpp>
 #include <hull/net/fuse.hpp>
 #include <hull/ops/op.hpp>
 #include <hull/propagate/state.hpp>
+#include <hull/scalar/rounding.hpp>
 
 namespace hull {
 
@@ -121,6 +125,34 @@ struct split final {
 /// The multiplier of a new split: the first evaluation chooses the one that makes the bound no worse than without it.
 inline constexpr float unset_beta = -1;
 
+/// A parameter as domains of branch and bound keep it: any in [0, 1] is sound.
+using packed_alpha = std::uint16_t;
+[[nodiscard]] HULL_FN inline packed_alpha pack_alpha(float alpha) {
+  return static_cast<packed_alpha>(mul_nearest(alpha, 65535.0f) + 0.5f);
+}
+[[nodiscard]] HULL_FN inline float unpack_alpha(packed_alpha alpha) { return static_cast<float>(alpha) / 65535.0f; }
+
+/// How far an optimised row has come.
+struct row_progress final {
+  double best = -std::numeric_limits<double>::infinity();  // the best bound so far
+  double goal = std::numeric_limits<double>::infinity();   // the row ends when its bound is greater
+  index_t since = 0;                                       // steps since the best one
+  index_t done = 0;                                        // 1: it has ended, and its parameters stay
+
+  /// Notes the bound of one more evaluation, `last`: that no other follows. Returns whether it is better than all
+  /// before.
+  HULL_FN bool note(double bound, std::size_t patience, bool last) {
+    constexpr double infinity = std::numeric_limits<double>::infinity();
+    bool const better = bound > best;  // false for NaN
+    if (better) best = bound;
+    since = better ? 0 : since + 1;
+    // a bound of +infinity can only come from overflow under `Nearest`
+    bool const reached = best > goal && best < infinity;
+    if (last || reached || since >= patience) done = 1;
+    return better;
+  }
+};
+
 /// Parameters of the rows of one chunk, and the moments of Adam (Kingma & Ba 2015). `width` parameters and room for
 /// `splits` constraints in each row.
 struct free_rows final {
@@ -138,6 +170,7 @@ struct free_rows final {
   float* beta_square = nullptr;        // [r, q]
   float* beta_best = nullptr;          // [r, q]
   float* held = nullptr;               // [r, q] for kernels
+  row_progress* progress = nullptr;    // [r] or null: all climb, and the host says when they end
   bool has_moments = false, has_best = false;
 
   /// `moments`: the rows climb; `keeps`: the best parameters of each are kept.
@@ -154,6 +187,8 @@ struct free_rows final {
     has_moments = moments;
     has_best = keeps;
   }
+
+  [[nodiscard]] HULL_FN bool climbs(std::size_t r) const { return progress == nullptr || progress[r].done == 0; }
 
   /// The arrays that rows take along when they move, [r, width] and [r, splits]; null where there is none.
   [[nodiscard]] constexpr std::array<float*, 4> by_parameter() const {

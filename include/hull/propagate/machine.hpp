@@ -41,8 +41,8 @@ concept Machine = Network<Net> &&
   machine.write(bounds, bounds, n);                                // and from it
   machine.clear(bounds, n);
   // and by  machine.fetch(from, n, buffer)  n floats, in `buffer` if they must be copied; of arrays [r, width],
-  //   machine.read_rows(from, width, rows, f)    calls f(i, row rows[i]), from any thread
-  //   machine.write_rows(to, width, sources)     fills row r from sources[r]
+  //   machine.read_rows<T>(from, width, rows, f) calls f(i, row rows[i]), from any thread; T: float, or packed_alpha
+  //   machine.write_rows(to, width, sources)     fills row r from sources[r], floats or packed
   //   machine.score_rows(...)                    as ended_rows::score has it
   // and  machine.for_each(n, work, body)         calls body(i), i < n, of about `work` operations, from any thread
 

@@ -95,7 +95,7 @@ struct memory_of final {
   [[nodiscard]] static constexpr std::size_t climbing_row(std::size_t columns, std::size_t width, std::size_t splits,
                                                           bool moments) {
     return (columns + (moments ? 4 : 1) * width + (moments ? 7 : 4) * splits) * sizeof(float) + 3 * sizeof(index_t) +
-           sizeof(float) + 3 * sizeof(double);
+           sizeof(float) + 3 * sizeof(double) + sizeof(row_progress);
   }
 
   /// Beside the rows of a chunk that starts at stage K: scratch of the backward steps. Some machines need more for

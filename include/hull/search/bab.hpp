@@ -295,8 +295,8 @@ class branch_and_bound final {
       auto& requests = queue.store().depth[parents[i]] < how_.deep_from ? shallow : deep;
       index_t const above = queue.tree().add(queue.store().node[parents[i]], {parameters[i], 1.0f});
       index_t const below = queue.tree().add(queue.store().node[parents[i]], {parameters[i], -1.0f});
-      requests.push_back({parents[i], above});
-      requests.push_back({parents[i], below});
+      requests.push_back({parents[i], above, 1});
+      requests.push_back({parents[i], below, 1});
       proof_.split(queue.store().target[parents[i]], queue.store().node[parents[i]], above, below, parameters[i]);
     }
     report.domains += 2 * parents.size();
@@ -314,7 +314,7 @@ class branch_and_bound final {
   /// unsettled.
   void settle_leaves(frontier& queue, std::vector<index_t> const& leaves, std::vector<char>& unresolved) {
     for (index_t const slot : leaves) {
-      domain_request const request{slot, queue.store().node[slot]};
+      domain_request const request{slot, queue.store().node[slot], 0};
       auto one = bounder_.settle(queue, request, how_.leaf, frontier_bytes() / 4);
       if (!one.refuted && one.candidate[0] == domain_store::none) unresolved[queue.store().target[slot]] = 1;
       if (!one.refuted && one.candidate[0] != domain_store::none) open_domain(queue, request, std::move(one));

@@ -21,6 +21,7 @@
 #include <hull/search/frontier.hpp>
 #include <hull/search/multipliers.hpp>
 #include <hull/search/problem.hpp>
+#include <hull/search/split_trials.hpp>
 #include <hull/search/stopwatch.hpp>
 
 namespace hull {
@@ -28,16 +29,17 @@ namespace hull {
 struct domain_request final {
   index_t from;  // slot that gives target, bounds and parameters to start with
   index_t node;  // splits of the domain
+  index_t more;  // how many that slot does not have
 };
 
 struct bounded_domain final {
   bool refuted = false;
-  bool here = true;                       // whether this rank has bounded it: only then alpha and beta are known
-  std::size_t critical = 0;               // the track nearest to a proof
-  std::vector<double> bound;              // [track]
-  std::vector<float> alpha;               // [track, width]
-  std::vector<float> beta;                // [track, splits]
-  std::vector<std::uint16_t> kept_alpha;  // packed, unless it is refuted
+  bool here = true;                      // whether this rank has bounded it: only then alpha and beta are known
+  std::size_t critical = 0;              // the track nearest to a proof
+  std::vector<double> bound;             // [track]
+  std::vector<packed_alpha> kept_alpha;  // [track, width] unless it is refuted
+  std::vector<float> alpha;              // [track, width] if it is refuted and a proof is wanted
+  std::vector<float> beta;               // [track, splits]
   std::vector<split> splits;
   candidate_list candidate = no_candidates();  // of the critical track
 };
@@ -69,8 +71,9 @@ class branch_bounder final {
     box_ = box;
     rows_ = std::move(rows);
     proved_.assign(rows_.size(), std::numeric_limits<double>::infinity());
-    root_alpha_.resize(climber_->width());
-    climber_->start(root_alpha_.data());
+    std::vector<float> alpha(climber_->width());
+    climber_->start(alpha.data());
+    root_start_ = domain_store::packed(alpha);
     input_.read(*machine_, state_->stage[0]);
   }
 
@@ -89,10 +92,9 @@ class branch_bounder final {
   void bound(frontier& queue, std::span<domain_request const> requests, ascent const& how, std::size_t corners,
              Use&& use) {
     if (requests.empty()) return;
-    batch work;
-    load(queue, requests, work);
-    climb(queue, requests, how, corners, true, work);
-    for (std::size_t i = 0; i < requests.size(); ++i) use(i, work.domains[i]);
+    load(queue, requests, work_);
+    climb(queue, requests, how, corners, true, work_);
+    for (std::size_t i = 0; i < requests.size(); ++i) use(i, work_.domains[i]);
   }
 
   /// The same for one domain in which no split seems to be left that matters: linear programs propose its multipliers,
@@ -126,64 +128,18 @@ class branch_bounder final {
   /// whose worse child is best. Domains without candidates are leaves. Ranks divide the children.
   void choose(frontier& queue, std::span<index_t const> taken, std::vector<index_t>& leaves,
               std::vector<index_t>& parents, std::vector<index_t>& parameters) {
-    auto& store = queue.store();
-    std::size_t const width = store.width();
-    struct trial {
-      std::size_t domain;
-      index_t parameter;
-    };
-    std::vector<float> alpha(taken.size() * width);
-    std::vector<trial> trials;
-    for (std::size_t d = 0; d < taken.size(); ++d) {
-      index_t const slot = taken[d];
-      auto const* const found = store.candidate.data() + slot * domain_store::candidates;
-      if (found[0] == domain_store::none) {
-        leaves.push_back(slot);
-        continue;
-      }
-      for (std::size_t i = 0; i < domain_store::candidates && found[i] != domain_store::none; ++i) {
-        trials.push_back({d, found[i]});
-      }
-    }
-    machine_->for_each(taken.size(), width, [&](std::size_t d) {
-      store.recall(taken[d], store.critical[taken[d]], root_alpha_, alpha.data() + d * width);
-    });
-    std::vector<std::vector<split>> splits(2 * trials.size());
-    std::vector<std::vector<float>> betas(2 * trials.size());
-    std::vector<form_task> tasks(2 * trials.size());
-    machine_->for_each(tasks.size(), 200, [&](std::size_t i) {
-      std::size_t const d = trials[i / 2].domain;
-      index_t const slot = taken[d], track = store.critical[slot];
-      queue.tree().path(store.node[slot], splits[i]);
-      for (std::size_t q = 0; q < splits[i].size(); ++q) betas[i].push_back(store.beta(slot, track, q));
-      betas[i].push_back(unset_beta);
-      splits[i].push_back({trials[i / 2].parameter, i % 2 == 0 ? 1.0f : -1.0f});
+    auto const& store = queue.store();
+    trials_.list(store, taken, leaves);
+    auto const tasks = trials_.rows(*machine_, queue, [&](index_t slot, std::size_t track) {
       auto const* form = form_of(rows_[store.target[slot]][track]);
-      tasks[i] = {form, splits[i], alpha.data() + d * width, betas[i].data(), goal(*form)};
+      return form_task{.form = form, .goal = goal(*form), .start = store.start(slot, track, root_start_.data())};
     });
     row_range const mine = machine_->share(tasks.size());
     climb_some(tasks, mine, ascent{.steps = 0}, [](auto const&, std::size_t) {});
     std::vector<double> bounds(tasks.size(), 0.0);
     for (std::size_t i = mine.first; i < mine.last; ++i) bounds[i] = tasks[i].bound;
     machine_->add_ranks(bounds.data(), bounds.size());
-    for (std::size_t i = 0; i < trials.size();) {
-      std::size_t const d = trials[i].domain;
-      double const before = store.worst[taken[d]];
-      index_t best = trials[i].parameter;
-      double best_gain = -1;
-      for (; i < trials.size() && trials[i].domain == d; ++i) {
-        // a child that is proved is as good as it gets; the product wants progress in both
-        double const least = 1e-4 * std::fabs(before);
-        double const a = std::max(std::min(bounds[2 * i], 0.0) - before, least);
-        double const b = std::max(std::min(bounds[2 * i + 1], 0.0) - before, least);
-        if (a * b > best_gain) {
-          best = trials[i].parameter;
-          best_gain = a * b;
-        }
-      }
-      parents.push_back(taken[d]);
-      parameters.push_back(best);
-    }
+    trials_.choose(store, bounds, parents, parameters);
   }
 
   /// Seconds in which rows were bounded.
@@ -194,8 +150,7 @@ class branch_bounder final {
 
  private:
   struct batch {
-    std::vector<bounded_domain> domains;         // [request]
-    std::vector<float> starts;                   // of alphas, [domain they come from, track, width]
+    std::vector<bounded_domain> domains;         // [request], and more that had their use before
     std::vector<form_task> tasks;                // a row each
     std::vector<std::array<std::size_t, 2>> of;  // request and track of each task
   };
@@ -206,43 +161,50 @@ class branch_bounder final {
   void load(frontier& queue, std::span<domain_request const> requests, batch& work) const {
     auto& store = queue.store();
     std::size_t const width = store.width(), tracks = store.tracks();
-    std::vector<std::size_t> first(requests.size()), start(requests.size());  // task; place of its start
-    std::size_t starts = 0;
+    std::vector<std::size_t> first(requests.size());  // task
+    work.of.clear();
     for (std::size_t i = 0; i < requests.size(); ++i) {
-      if (i == 0 || requests[i].from != requests[i - 1].from) ++starts;  // children of one domain come together
-      start[i] = (starts - 1) * tracks * width;
       first[i] = work.of.size();
       for (std::size_t t = 0; t < rows_[store.target[requests[i].from]].size(); ++t) work.of.push_back({i, t});
     }
-    work.domains.resize(requests.size());
-    work.tasks.resize(work.of.size());
-    work.starts.resize(starts * tracks * width);
+    work.domains.resize(std::max(work.domains.size(), requests.size()));
+    work.tasks.assign(work.of.size(), {});
     machine_->for_each(requests.size(), tracks * width, [&](std::size_t i) {
       auto& one = work.domains[i];
       index_t const from = requests[i].from;
       auto const& rows = rows_[store.target[from]];
-      queue.tree().path(requests[i].node, one.splits);
-      one.alpha.resize(tracks * width);
-      one.beta.assign(tracks * one.splits.size(), unset_beta);
+      std::size_t const before = store.depth[from], splits = before + requests[i].more;
+      one.refuted = false;
+      one.critical = 0;
+      one.candidate = no_candidates();
       one.bound.assign(tracks, -std::numeric_limits<double>::infinity());
+      one.kept_alpha.assign(tracks * width, 0);
+      one.alpha.resize(proof_->wanted() ? tracks * width : 0);
+      one.beta.assign(tracks * splits, unset_beta);
+      one.splits.resize(splits);
+      queue.tree().path(requests[i].node, one.splits);
       for (std::size_t t = 0; t < rows.size(); ++t) {
-        float* const begin = work.starts.data() + start[i] + t * width;
-        if (i == 0 || start[i] != start[i - 1]) store.recall(from, t, root_alpha_, begin);
-        float* const beta = one.beta.data() + t * one.splits.size();
-        for (std::size_t q = 0; q < store.depth[from]; ++q) beta[q] = store.beta(from, t, q);
+        float* const beta = one.beta.data() + t * splits;
+        for (std::size_t q = 0; q < before; ++q) beta[q] = store.beta(from, t, q);
         auto const* form = form_of(rows[t]);
         // what holds in the parent holds here
-        work.tasks[first[i] + t] = {
-            form, one.splits, one.alpha.data() + t * width, beta, goal(*form), store.bound[from * tracks + t], begin};
+        work.tasks[first[i] + t] = {.form = form,
+                                    .splits = one.splits,
+                                    .alpha = one.alpha.empty() ? nullptr : one.alpha.data() + t * width,
+                                    .beta = beta,
+                                    .goal = goal(*form),
+                                    .bound = store.bound[from * tracks + t],
+                                    .start = store.start(from, t, root_start_.data()),
+                                    .kept = one.kept_alpha.data() + t * width};
       }
     });
   }
 
   /// Climbs the tasks `mine`. `ended(rows, first)`: rows.number(i) counts from task `first`.
   template <class Ended>
-  void climb_some(std::vector<form_task>& tasks, row_range mine, ascent const& how, Ended&& ended) {
+  void climb_some(std::span<form_task> tasks, row_range mine, ascent const& how, Ended&& ended) {
     detail::stopwatch const watch(seconds_);
-    climber_->climb(std::span(tasks).subspan(mine.first, mine.size()), how,
+    climber_->climb(tasks.subspan(mine.first, mine.size()), how,
                     [&](ended_rows<Net, M> const& rows) { ended(rows, mine.first); });
   }
 
@@ -332,9 +294,6 @@ class branch_bounder final {
         one.candidate = found[number];
       }
     }
-    machine_->for_each(requests.size(), store.tracks() * store.width(), [&](std::size_t i) {
-      if (!work.domains[i].refuted) work.domains[i].kept_alpha = domain_store::packed(work.domains[i].alpha);
-    });
   }
 
   /// The input, on the host.
@@ -384,11 +343,15 @@ class branch_bounder final {
 
   box_view box_ = nullptr;
   input_facts input_;
-  std::vector<float> root_alpha_;               // CROWN's parameters
+  std::vector<packed_alpha> root_start_;        // CROWN's parameters
   std::vector<std::vector<std::size_t>> rows_;  // [target][track] number of the row in the problem
   std::vector<double> proved_;                  // [target]
   std::vector<attack_point> corners_;
   double seconds_ = 0;
+
+  // of the last round: thousands of vectors, which keep their memory
+  batch work_;
+  split_trials trials_;
 };
 
 }  // namespace hull

@@ -26,11 +26,9 @@ class split_tree final {
     return static_cast<index_t>(parent_.size() - 1);
   }
 
-  /// Splits from the root to the node.
-  void path(index_t node, std::vector<split>& splits) const {
-    splits.clear();
-    for (; node != root; node = parent_[node]) splits.push_back(made_[node]);
-    std::reverse(splits.begin(), splits.end());
+  /// Splits from the root to the node, which are as many as there is room for.
+  void path(index_t node, std::span<split> splits) const {
+    for (std::size_t q = splits.size(); q > 0; node = parent_[node]) splits[--q] = made_[node];
   }
 
   [[nodiscard]] std::size_t bytes() const { return parent_.size() * (sizeof(index_t) + sizeof(split)); }
@@ -68,17 +66,15 @@ class domain_store final {
     unused_.push_back(slot);
   }
 
-  /// Alphas to 16 bits, as they are kept: any are sound.
-  [[nodiscard]] static std::vector<std::uint16_t> packed(std::span<float const> alpha) {
-    std::vector<std::uint16_t> kept(alpha.size());
-    std::transform(alpha.begin(), alpha.end(), kept.begin(),
-                   [](float a) { return static_cast<std::uint16_t>(a * 65535.0f + 0.5f); });
+  [[nodiscard]] static std::vector<packed_alpha> packed(std::span<float const> alpha) {
+    std::vector<packed_alpha> kept(alpha.size());
+    std::transform(alpha.begin(), alpha.end(), kept.begin(), pack_alpha);
     return kept;
   }
 
   /// Keeps where the rows of a domain shall start: packed alphas [tracks, width], and betas [tracks, splits]. `here`
   /// false: another rank does; sizes are noted alike, so that all ranks see the same work list.
-  void remember(index_t slot, std::vector<std::uint16_t> alpha, std::vector<float> beta, bool here = true) {
+  void remember(index_t slot, std::vector<packed_alpha> alpha, std::vector<float> beta, bool here = true) {
     forget(slot);
     started_[slot] = 1;
     warm_bytes_ += warm(slot);
@@ -125,14 +121,9 @@ class domain_store final {
     }
   }
 
-  /// Alphas of one track; `otherwise` where they were forgotten.
-  void recall(index_t slot, std::size_t track, std::span<float const> otherwise, float* alpha) const {
-    auto const& kept = alpha_[slot];
-    if (kept.empty()) {
-      std::copy(otherwise.begin(), otherwise.end(), alpha);
-      return;
-    }
-    for (std::size_t p = 0; p < width_; ++p) alpha[p] = static_cast<float>(kept[track * width_ + p]) / 65535.0f;
+  /// Alphas of one track, until the domain is removed; `otherwise` where they were forgotten.
+  [[nodiscard]] packed_alpha const* start(index_t slot, std::size_t track, packed_alpha const* otherwise) const {
+    return alpha_[slot].empty() ? otherwise : alpha_[slot].data() + track * width_;
   }
   /// Multiplier of split q of a track.
   [[nodiscard]] float beta(index_t slot, std::size_t track, std::size_t q) const {
@@ -180,16 +171,16 @@ class domain_store final {
   }
 
   [[nodiscard]] std::size_t warm(index_t slot) const {
-    return tracks_ * (width_ * sizeof(std::uint16_t) + depth[slot] * sizeof(float));
+    return tracks_ * (width_ * sizeof(packed_alpha) + depth[slot] * sizeof(float));
   }
 
   std::size_t tracks_, width_;
   std::size_t warm_bytes_ = 0;  // of all ranks
   std::size_t kept_bytes_ = 0, most_kept_ = 0;
   std::vector<index_t> unused_;
-  std::vector<char> started_;                      // [slot] whether a rank has the following
-  std::vector<std::vector<std::uint16_t>> alpha_;  // [slot][track, width] or nothing
-  std::vector<std::vector<float>> beta_;           // [slot][track, splits] or nothing
+  std::vector<char> started_;                     // [slot] whether a rank has the following
+  std::vector<std::vector<packed_alpha>> alpha_;  // [slot][track, width] or nothing
+  std::vector<std::vector<float>> beta_;          // [slot][track, splits] or nothing
 };
 
 }  // namespace hull

@@ -29,8 +29,8 @@ class frontier final {
   [[nodiscard]] bool short_of_memory() const { return bytes() > budget_ / 4 * 3; }
 
   /// Opens a domain with the parameters of its rows, alphas packed, which are kept on the rank that says `here`.
-  void push(index_t slot, std::vector<std::uint16_t> alpha, std::vector<float> beta, bool here = true) {
-    std::size_t const more = alpha.size() * sizeof(std::uint16_t) + beta.size() * sizeof(float);
+  void push(index_t slot, std::vector<packed_alpha> alpha, std::vector<float> beta, bool here = true) {
+    std::size_t const more = alpha.size() * sizeof(packed_alpha) + beta.size() * sizeof(float);
     if (bytes() + more <= budget_) store_.remember(slot, std::move(alpha), std::move(beta), here);
     opened_.resize(std::max<std::size_t>(opened_.size(), slot + std::size_t{1}), 0);
     opened_[slot] = ++pushes_;

@@ -58,11 +58,13 @@ inline void move_rows(row_block const& rows, free_rows const& p, std::span<index
   move(p.split_count, 1);
   move(p.split_parameter, p.splits);
   for (float* const array : p.by_split()) move(array, p.splits);
+  move(p.progress, 1);
 }
 
-/// The parameters of these rows are the best so far.
-inline void keep_rows(free_rows const& p, std::span<index_t const> rows) {
-  for (index_t const r : rows) {
+/// Notes the bounds of rows that have not ended, and keeps the parameters of those that are better than before.
+inline void note_bounds(row_block const& rows, free_rows const& p, std::size_t patience, bool last) {
+  for (std::size_t r = 0; r < rows.count; ++r) {
+    if (!p.climbs(r) || !p.progress[r].note(rows.bound[r], patience, last) || !p.has_best) continue;
     std::copy_n(p.alpha + r * p.width, p.width, p.alpha_best + r * p.width);
     std::copy_n(p.beta + r * p.splits, p.splits, p.beta_best + r * p.splits);
   }
@@ -135,6 +137,7 @@ inline void climb_rows(row_block const& rows, stage_state const& s, free_columns
     for (std::size_t r = first; r < last; ++r) {
       float* const row = a + r * live;
       float* const head = d + r * live;
+      bool const climbs = p.climbs(r);
       detail::hold_splits(p, f, r, row);
       detail::for_splits(p, f, r, [&](std::size_t q, std::size_t i) {
         line_arrays const& lines = p.split_sign[q] > 0 ? f.above : f.below;
@@ -143,8 +146,10 @@ inline void climb_rows(row_block const& rows, stage_state const& s, free_columns
         bool const positive = p.held[q] >= 0;
         float const y = (positive ? lines.lower_slope[i] : lines.upper_slope[i]) * t +
                         (positive ? lines.lower_shift[i] : lines.upper_shift[i]);
-        hull::climb(p.beta[q], p.beta_mean[q], p.beta_square[q], constraint.slope * t + constraint.shift,
-                    adam.beta_rate, adam, 1e30f);
+        if (climbs) {
+          hull::climb(p.beta[q], p.beta_mean[q], p.beta_square[q], constraint.slope * t + constraint.shift,
+                      adam.beta_rate, adam, 1e30f);
+        }
         p.held[q] = y;
       });
       float* const alpha = p.alpha + r * p.width + f.offset;
@@ -157,6 +162,7 @@ inline void climb_rows(row_block const& rows, stage_state const& s, free_columns
         float const y = positive ? low.slope(i, share) * t + static_cast<float>(low.shift(i, share))
                                  : high.slope(i, share) * t + static_cast<float>(high.shift(i, share));
         head[f.column[i]] = y;
+        if (!climbs) continue;
         hull::climb(alpha[i], mean[i], square[i], x * (positive ? low.gradient(i, t) : high.gradient(i, t)),
                     adam.alpha_rate, adam, 1.0f);
       }

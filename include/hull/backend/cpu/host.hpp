@@ -8,6 +8,7 @@
 #include <memory>
 #include <new>
 #include <span>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -58,12 +59,26 @@ class host : public ranked<Member> {
   [[nodiscard]] static float const* fetch(float const* from, std::size_t /*count*/, std::vector<float>& /*buffer*/) {
     return from;
   }
-  template <class F>
+  template <class T, class F>
   static void read_rows(float const* from, std::size_t width, std::span<index_t const> rows, F&& f) {
-    for (std::size_t i = 0; i < rows.size(); ++i) f(i, from + rows[i] * width);
+    std::vector<T> packed(std::is_same_v<T, float> ? 0 : width);
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      float const* const row = from + rows[i] * width;
+      if constexpr (std::is_same_v<T, float>) {
+        f(i, row);
+      } else {
+        std::transform(row, row + width, packed.begin(), pack_alpha);
+        f(i, packed.data());
+      }
+    }
   }
   static void write_rows(float* to, std::size_t width, std::span<float const* const> sources) {
     for (std::size_t r = 0; r < sources.size(); ++r) std::copy_n(sources[r], width, to + r * width);
+  }
+  static void write_rows(float* to, std::size_t width, std::span<packed_alpha const* const> sources) {
+    for (std::size_t r = 0; r < sources.size(); ++r) {
+      std::transform(sources[r], sources[r] + width, to + r * width, unpack_alpha);
+    }
   }
 
   /// Neurons that rows might split: ended_rows::score.
@@ -82,10 +97,12 @@ class host : public ranked<Member> {
   static void move_rows(row_block const& rows, free_rows const& parameters, std::span<index_t const> from) {
     cpu::move_rows(rows, parameters, from);
   }
-  /// The parameters of these rows are the best so far.
-  static void keep_rows(free_rows const& parameters, std::span<index_t const> rows) {
-    cpu::keep_rows(parameters, rows);
+  /// After an evaluation of rows with `progress`; `final`: that was the last one.
+  static void note_bounds(row_block const& rows, free_rows const& parameters, std::size_t patience, bool final) {
+    cpu::note_bounds(rows, parameters, patience, final);
   }
+  /// Steps of optimised rows after which the host looks which have ended: looking is free here.
+  static constexpr std::size_t steps_at_once = 1;
 
   /// Calls body(i) for i = 0 .. count - 1 on the threads of the host, each about `work` operations.
   template <class Body>

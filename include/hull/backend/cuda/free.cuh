@@ -161,6 +161,7 @@ static __global__ void __launch_bounds__(row_threads)
   float* const row = a + r * live;
   float* const head = d + r * live;
   std::size_t const first = r * p.width + f.offset;
+  bool const climbs = p.climbs(r);
   for_splits(p, f, r, [&](std::size_t q, std::size_t i) {
     std::size_t const c = f.column[i];
     float const x = row[c], t = head[c];
@@ -169,6 +170,7 @@ static __global__ void __launch_bounds__(row_threads)
     auto const constraint = constraint_of(f, i, p.split_sign[q]);
     p.held[q] = (x >= 0 ? lines.lower_slope[i] : lines.upper_slope[i]) * t +
                 (x >= 0 ? lines.lower_shift[i] : lines.upper_shift[i]);
+    if (!climbs) return;
     climb(p.beta[q], p.beta_mean[q], p.beta_square[q], constraint.slope * t + constraint.shift, adam.beta_rate, adam,
           1e30f);
   });
@@ -178,6 +180,7 @@ static __global__ void __launch_bounds__(row_threads)
     free_side const line = side_of(f, x >= 0);
     float const share = p.alpha[first + i];
     head[f.column[i]] = line.slope(i, share) * t + static_cast<float>(line.shift(i, share));
+    if (!climbs) continue;
     climb(p.alpha[first + i], p.alpha_mean[first + i], p.alpha_square[first + i], x * line.gradient(i, t),
           adam.alpha_rate, adam, 1.0f);
   }
@@ -240,10 +243,20 @@ __global__ void __launch_bounds__(list_threads)
   }
 }
 
-/// Copies the parameters of chosen rows: to[rows[i]] = from[rows[i]].
-static __global__ void keep_rows_kernel(float* to, float const* from, std::size_t width, index_t const* rows) {
-  std::size_t const r = rows[blockIdx.x];
-  for (std::size_t i = threadIdx.x; i < width; i += blockDim.x) to[r * width + i] = from[r * width + i];
+/// Notes the bounds of rows that have not ended, and keeps the parameters of those that are better than before. One
+/// block for each row.
+static __global__ void note_bounds_kernel(row_block rows, free_rows p, std::size_t patience, bool last) {
+  __shared__ bool better;
+  std::size_t const r = blockIdx.x;
+  if (!p.climbs(r)) return;  // before anybody changes it: threads of a row meet below
+  __syncthreads();
+  if (threadIdx.x == 0) better = p.progress[r].note(rows.bound[r], patience, last);
+  __syncthreads();
+  if (!better || !p.has_best) return;
+  for (std::size_t i = threadIdx.x; i < p.width; i += blockDim.x)
+    p.alpha_best[r * p.width + i] = p.alpha[r * p.width + i];
+  for (std::size_t q = threadIdx.x; q < p.split_count[r]; q += blockDim.x)
+    p.beta_best[r * p.splits + q] = p.beta[r * p.splits + q];
 }
 
 }  // namespace hull::cuda

@@ -86,12 +86,13 @@ class host : public ranked<Member> {
     return buffer.data();
   }
   /// `f` calls nothing of this machine.
-  template <class F>
+  template <class T, class F>
   void read_rows(float const* from, std::size_t width, std::span<index_t const> rows, F&& f) const {
-    cuda::read_rows(device_, from, width, rows, f);
+    cuda::read_rows<T>(device_, from, width, rows, f);
   }
-  void write_rows(float* to, std::size_t width, std::span<float const* const> sources) const {
-    cuda::write_rows(device_, to, width, sources);
+  template <class T>
+  void write_rows(float* to, std::size_t width, std::span<T const* const> sources) const {
+    cuda::write_rows<T>(device_, to, width, sources);
   }
 
   /// Neurons that rows might split: ended_rows::score.

@@ -73,19 +73,19 @@ class machine : public steps<Net, R, Member, P> {
     move(p.split_count, 1);
     move(p.split_parameter, p.splits);
     for (float* const array : p.by_split()) move(array, p.splits);
+    move(reinterpret_cast<index_t*>(p.progress), sizeof(row_progress) / sizeof(index_t));
     check_launch("move_rows");
   }
 
-  /// The parameters of these rows are the best so far.
-  void keep_rows(free_rows const& p, std::span<index_t const> rows) const {
-    if (rows.empty()) return;
-    auto* const list = reinterpret_cast<index_t*>(device_.mail());
-    device_.write(list, rows.data(), rows.size());
-    unsigned const blocks = static_cast<unsigned>(rows.size());
-    if (p.width > 0) keep_rows_kernel<<<blocks, block, 0, stream()>>>(p.alpha_best, p.alpha, p.width, list);
-    if (p.splits > 0) keep_rows_kernel<<<blocks, block, 0, stream()>>>(p.beta_best, p.beta, p.splits, list);
-    check_launch("keep_rows");
+  /// After an evaluation of rows with `progress`; `final`: that was the last one.
+  void note_bounds(row_block const& rows, free_rows const& p, std::size_t patience, bool final) const {
+    if (rows.count == 0) return;
+    note_bounds_kernel<<<static_cast<unsigned>(rows.count), block, 0, stream()>>>(rows, p, patience, final);
+    check_launch("note_bounds");
   }
+  /// Steps of optimised rows after which the host looks which have ended: until then it only gives orders. Rows that
+  /// end in between cost what is left of these steps.
+  static constexpr std::size_t steps_at_once = 4;
 
   /// Before the first step of optimised rows that have `tables`.
   void begin_climbing(network_state<Net> const& state, free_state<Net> const& free, row_block const& rows) const {

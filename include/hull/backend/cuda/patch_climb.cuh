@@ -171,6 +171,7 @@ __global__ void __launch_bounds__(Threads)
   unsigned const count = static_cast<unsigned>(at.floats()), pitch = static_cast<unsigned>(at.pitch());
   float* const row = a + r * count;
   float const* const head = d + r * count;
+  bool const climbs = p.climbs(r);
   for (unsigned n = threadIdx.x; n < count; n += Threads) {
     unsigned const place = by_positions.quotient(n), position = n - place * by_positions.by;
     patch_cell const cell = cell_of(at, where, position * pitch + place);
@@ -186,8 +187,10 @@ __global__ void __launch_bounds__(Threads)
         if (number >= 0) {
           std::size_t const at_row = first + static_cast<std::size_t>(number);
           share = p.alpha[at_row];
-          climb(p.alpha[at_row], p.alpha_mean[at_row], p.alpha_square[at_row], x * side.gradient(t), adam.alpha_rate,
-                adam, 1.0f);
+          if (climbs) {
+            climb(p.alpha[at_row], p.alpha_mean[at_row], p.alpha_square[at_row], x * side.gradient(t), adam.alpha_rate,
+                  adam, 1.0f);
+          }
         }
         moved = side.slope(share) * t + static_cast<float>(side.shift(share));
       }
