@@ -112,6 +112,7 @@ class guarded_machine final : public cpu::machine<Net, R, Member> {
   HULL_TEST_CALL(start_rows)
   HULL_TEST_CALL(move_rows)
   HULL_TEST_CALL(note_bounds)
+  HULL_TEST_CALL(note_pairs)
   HULL_TEST_CALL(load_boxes)
   HULL_TEST_CALL(seed_forms)
   HULL_TEST_CALL(bound_by_intervals)

@@ -169,46 +169,47 @@ class row_climber final : climbing_steps<Net, M> {
   }
 
  private:
+  using workspace = typename base::workspace;
+
+  /// The step after which the host looks: a machine that should not wait for it takes several at once. Rows that end in
+  /// between stay as they are, so results do not depend on this.
+  [[nodiscard]] static std::size_t pause_after(std::size_t step, std::size_t last_step) {
+    return std::min(last_step, step + M::steps_at_once - 1);
+  }
+
   /// Rows 2p and 2p + 1: lower and upper bound of candidate p. Both go on until the neuron is settled.
   template <class S>
   void tighten_chunk(coefficient_plan<Net> const& layout, ascent const& how, bool all, row_range candidates) {
     constexpr std::size_t K = S::number;
     std::size_t const mark = rows_->used();
     std::size_t const count = 2 * candidates.size();
-    auto work = this->carve_chunk(layout, K, K - 1, count, 0, true, false);
+    auto work = this->carve_chunk(layout, K, K - 1, count, 0, true, static_cast<bool>(witness_));
+    auto& p = work.parameters;
+    p.progress = rows_->template take<row_progress>(count);
+    machine_->write(p.progress, work.progress.data(), count);
     machine_->template name_rows<S>(*state_, candidates.first, work.rows);
     this->start_chunk(work, K - 1);
-    std::vector<kept_row> kept(witness_ ? count : 0);  // [number of the row]
-    std::vector<double> gaining(count, 1.0);
-    std::vector<char> settled(candidates.size(), 0);  // tighter bounds help the neuron no more
+    std::vector<ended_row> found(witness_ ? count : 0);  // [number of the row]
     for (std::size_t step = 0; machine_->any(work.rows.count > 0, end_); ++step) {
-      machine_->template seed_neurons<S>(*state_, work.rows, work.a);
-      this->template evaluate<K - 1>(layout, work);
-      machine_->template refine<S>(*state_, work.rows, true);
-      double const* const bounds = machine_->bounds(work.rows);
-      std::size_t const width = work.parameters.width;
-      for (std::size_t r = 0; r < work.rows.count; ++r) {
-        if (!work.progress[r].note(bounds[r], how.patience, false) || kept.empty()) continue;
-        auto& best = kept[work.id[r]];
-        best.bound = work.progress[r].best;
-        best.alpha.resize(width);
-        machine_->read(best.alpha.data(), work.parameters.alpha + r * width, width);
+      std::size_t const pause = pause_after(step, how.steps);
+      for (;; ++step) {
+        machine_->template seed_neurons<S>(*state_, work.rows, work.a);
+        this->template evaluate<K - 1>(layout, work);
+        machine_->template refine<S>(*state_, work.rows, true);
+        if (!all) machine_->template mark_gaining<S>(*state_, work.rows);
+        machine_->note_pairs(work.rows, p, how.patience, !all);
+        if (step == pause) break;
+        this->template update<K - 1>(layout, work, how, step);
       }
-      if (!all) {
-        machine_->template mark_gaining<S>(*state_, work.rows);
-        machine_->read(gaining.data(), work.rows.value, work.rows.count);
-      }
-      for (std::size_t r = 0; r < work.rows.count; r += 2) {
-        auto &lower = work.progress[r], &upper = work.progress[r + 1];
-        if (gaining[r] == 0) settled[work.id[r] / 2] = 1;
-        lower.done = upper.done = gaining[r] == 0 || (lower.done != 0 && upper.done != 0) ? 1 : 0;
-      }
+      machine_->read(work.progress.data(), p.progress, work.rows.count);
+      if (witness_) note_ended(work, step == how.steps, found);
       if (step == how.steps) break;
       this->template update<K - 1>(layout, work, how, step);
-      machine_->move_rows(work.rows, work.parameters, work.compact());
+      machine_->move_rows(work.rows, p, work.compact());
     }
-    for (std::size_t i = 0; i < kept.size(); ++i) {
+    for (std::size_t i = 0; i < found.size(); ++i) {
       auto const& s = state_->stage[K];
+      auto const& [progress, alpha] = found[i];
       index_t n = 0;
       interval<float> box{};
       machine_->read(&n, state_->candidates + candidates.first + i / 2, 1);
@@ -216,12 +217,23 @@ class row_climber final : climbing_steps<Net, M> {
       machine_->read(&box.upper, s.upper + n, 1);
       bool const upper = i % 2 == 1;
       // this side decides nothing any more
-      if (settled[i / 2] && (upper ? box.lower >= 0 : box.upper <= 0)) continue;
-      bool const used = upper ? -kept[i].bound <= box.upper : kept[i].bound >= box.lower;
-      if (used)
-        witness_(S::info.pass ? graph<Net>::template inputs<S::info.head>[0] : S::info.head, n, upper, kept[i].alpha);
+      if (progress.done == row_progress::settled && (upper ? box.lower >= 0 : box.upper <= 0)) continue;
+      bool const used = upper ? -progress.best <= box.upper : progress.best >= box.lower;
+      if (used) witness_(S::info.pass ? graph<Net>::template inputs<S::info.head>[0] : S::info.head, n, upper, alpha);
     }
     rows_->release(mark);
+  }
+
+  /// The rows that have ended, or all.
+  void note_ended(workspace const& work, bool all, std::vector<ended_row>& found) const {
+    auto const& p = work.parameters;
+    std::vector<index_t> over;
+    for (std::size_t r = 0; r < work.rows.count; ++r) {
+      if (all || work.progress[r].done != 0) over.push_back(static_cast<index_t>(r));
+    }
+    machine_->template read_rows<float>(p.alpha_best, p.width, over, [&](std::size_t i, float const* row) {
+      found[work.id[over[i]]] = {work.progress[over[i]], {row, row + p.width}};
+    });
   }
 
   template <std::size_t K, class Use>
@@ -268,8 +280,7 @@ class row_climber final : climbing_steps<Net, M> {
     for (std::size_t step = 0; machine_->any(work.rows.count > 0, end_); ++step) {
       forms.clear();
       for (std::size_t r = 0; r < work.rows.count; ++r) forms.push_back({0, tasks[work.id[r]].form});
-      // a machine that the host should not wait for takes several steps before it looks: rows that have ended stay
-      std::size_t const pause = std::min(steps, step + M::steps_at_once - 1);
+      std::size_t const pause = pause_after(step, steps);
       for (;; ++step) {
         machine_->seed_forms(*state_, forms, work.rows, work.a);
         this->template evaluate<last>(layout, work);

@@ -38,10 +38,10 @@ struct form_task final {
   }
 };
 
-/// The best parameters of a hidden row so far.
-struct kept_row final {
-  double bound = -std::numeric_limits<double>::infinity();
-  std::vector<float> alpha;
+/// What a hidden row that has ended came to.
+struct ended_row final {
+  row_progress progress;
+  std::vector<float> alpha;  // of its best bound
 };
 
 /// Rows of one chunk with their parameters, in the machine's memory, and how far each has come.

@@ -137,7 +137,9 @@ struct row_progress final {
   double best = -std::numeric_limits<double>::infinity();  // the best bound so far
   double goal = std::numeric_limits<double>::infinity();   // the row ends when its bound is greater
   index_t since = 0;                                       // steps since the best one
-  index_t done = 0;                                        // 1: it has ended, and its parameters stay
+  index_t done = 0;                                        // not 0: it has ended, and its parameters stay
+
+  static constexpr index_t ended = 1, settled = 2;  // settled: of hidden rows whose bounds help the neuron no more
 
   /// Notes the bound of one more evaluation, `last`: that no other follows. Returns whether it is better than all
   /// before.
@@ -148,10 +150,16 @@ struct row_progress final {
     since = better ? 0 : since + 1;
     // a bound of +infinity can only come from overflow under `Nearest`
     bool const reached = best > goal && best < infinity;
-    if (last || reached || since >= patience) done = 1;
+    if (last || reached || since >= patience) done = ended;
     return better;
   }
 };
+
+/// The two rows of a hidden neuron, after both have noted a bound, end together.
+HULL_FN inline void end_together(row_progress& lower, row_progress& upper, bool settled) {
+  bool const ended = lower.done != 0 && upper.done != 0;
+  lower.done = upper.done = settled ? row_progress::settled : ended ? row_progress::ended : 0;
+}
 
 /// Parameters of the rows of one chunk, and the moments of Adam (Kingma & Ba 2015). `width` parameters and room for
 /// `splits` constraints in each row.

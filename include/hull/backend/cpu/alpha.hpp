@@ -61,12 +61,26 @@ inline void move_rows(row_block const& rows, free_rows const& p, std::span<index
   move(p.progress, 1);
 }
 
-/// Notes the bounds of rows that have not ended, and keeps the parameters of those that are better than before.
+/// Notes the bound of row r, and keeps its parameters if it is better than before.
+inline void note_bound(row_block const& rows, free_rows const& p, std::size_t r, std::size_t patience, bool last) {
+  if (!p.progress[r].note(rows.bound[r], patience, last) || !p.has_best) return;
+  std::copy_n(p.alpha + r * p.width, p.width, p.alpha_best + r * p.width);
+  std::copy_n(p.beta + r * p.splits, p.splits, p.beta_best + r * p.splits);
+}
+
+/// Of rows that have not ended.
 inline void note_bounds(row_block const& rows, free_rows const& p, std::size_t patience, bool last) {
   for (std::size_t r = 0; r < rows.count; ++r) {
-    if (!p.climbs(r) || !p.progress[r].note(rows.bound[r], patience, last) || !p.has_best) continue;
-    std::copy_n(p.alpha + r * p.width, p.width, p.alpha_best + r * p.width);
-    std::copy_n(p.beta + r * p.splits, p.splits, p.beta_best + r * p.splits);
+    if (p.climbs(r)) note_bound(rows, p, r, patience, last);
+  }
+}
+
+/// The same for rows of hidden neurons, two for each. `gains`: rows.value is 0 where tighter bounds help no more.
+inline void note_pairs(row_block const& rows, free_rows const& p, std::size_t patience, bool gains) {
+  for (std::size_t r = 0; r < rows.count; r += 2) {
+    if (!p.climbs(r)) continue;
+    for (std::size_t i = r; i < r + 2; ++i) note_bound(rows, p, i, patience, false);
+    end_together(p.progress[r], p.progress[r + 1], gains && rows.value[r] == 0);
   }
 }
 

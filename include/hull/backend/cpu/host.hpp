@@ -101,6 +101,10 @@ class host : public ranked<Member> {
   static void note_bounds(row_block const& rows, free_rows const& parameters, std::size_t patience, bool final) {
     cpu::note_bounds(rows, parameters, patience, final);
   }
+  /// The same for pairs of rows of hidden neurons. `gains`: after mark_gaining.
+  static void note_pairs(row_block const& rows, free_rows const& parameters, std::size_t patience, bool gains) {
+    cpu::note_pairs(rows, parameters, patience, gains);
+  }
   /// Steps of optimised rows after which the host looks which have ended: looking is free here.
   static constexpr std::size_t steps_at_once = 1;
 

@@ -243,20 +243,41 @@ __global__ void __launch_bounds__(list_threads)
   }
 }
 
+/// The parameters of row r, which are the best so far. By all threads of a block.
+static __device__ void keep_row(free_rows const& p, std::size_t r) {
+  for (std::size_t i = threadIdx.x; i < p.width; i += blockDim.x)
+    p.alpha_best[r * p.width + i] = p.alpha[r * p.width + i];
+  for (std::size_t q = threadIdx.x; q < p.split_count[r]; q += blockDim.x)
+    p.beta_best[r * p.splits + q] = p.beta[r * p.splits + q];
+}
+
 /// Notes the bounds of rows that have not ended, and keeps the parameters of those that are better than before. One
 /// block for each row.
 static __global__ void note_bounds_kernel(row_block rows, free_rows p, std::size_t patience, bool last) {
   __shared__ bool better;
   std::size_t const r = blockIdx.x;
-  if (!p.climbs(r)) return;  // before anybody changes it: threads of a row meet below
-  __syncthreads();
+  if (!p.climbs(r)) return;
+  __syncthreads();  // all have read that before it changes
   if (threadIdx.x == 0) better = p.progress[r].note(rows.bound[r], patience, last);
   __syncthreads();
-  if (!better || !p.has_best) return;
-  for (std::size_t i = threadIdx.x; i < p.width; i += blockDim.x)
-    p.alpha_best[r * p.width + i] = p.alpha[r * p.width + i];
-  for (std::size_t q = threadIdx.x; q < p.split_count[r]; q += blockDim.x)
-    p.beta_best[r * p.splits + q] = p.beta[r * p.splits + q];
+  if (better && p.has_best) keep_row(p, r);
+}
+
+/// The same for rows of hidden neurons; one block for the two of each.
+static __global__ void note_pairs_kernel(row_block rows, free_rows p, std::size_t patience, bool gains) {
+  __shared__ bool better[2];
+  std::size_t const r = 2 * std::size_t{blockIdx.x};
+  if (!p.climbs(r)) return;
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    for (unsigned i = 0; i < 2; ++i) better[i] = p.progress[r + i].note(rows.bound[r + i], patience, false);
+    end_together(p.progress[r], p.progress[r + 1], gains && rows.value[r] == 0);
+  }
+  __syncthreads();
+  if (!p.has_best) return;
+  for (unsigned i = 0; i < 2; ++i) {
+    if (better[i]) keep_row(p, r + i);
+  }
 }
 
 }  // namespace hull::cuda

@@ -83,9 +83,15 @@ class machine : public steps<Net, R, Member, P> {
     note_bounds_kernel<<<static_cast<unsigned>(rows.count), block, 0, stream()>>>(rows, p, patience, final);
     check_launch("note_bounds");
   }
+  /// The same for pairs of rows of hidden neurons. `gains`: after mark_gaining.
+  void note_pairs(row_block const& rows, free_rows const& p, std::size_t patience, bool gains) const {
+    if (rows.count == 0) return;
+    note_pairs_kernel<<<static_cast<unsigned>(rows.count / 2), block, 0, stream()>>>(rows, p, patience, gains);
+    check_launch("note_pairs");
+  }
   /// Steps of optimised rows after which the host looks which have ended: until then it only gives orders. Rows that
   /// end in between cost what is left of these steps.
-  static constexpr std::size_t steps_at_once = 4;
+  static constexpr std::size_t steps_at_once = 8;
 
   /// Before the first step of optimised rows that have `tables`.
   void begin_climbing(network_state<Net> const& state, free_state<Net> const& free, row_block const& rows) const {
