@@ -16,6 +16,7 @@
 #include <vector>
 
 #include <hull/core/deadline.hpp>
+#include <hull/net/cost.hpp>
 #include <hull/propagate/climbing_chunk.hpp>
 #include <hull/propagate/climbing_steps.hpp>
 #include <hull/propagate/coefficients.hpp>
@@ -172,9 +173,15 @@ class row_climber final : climbing_steps<Net, M> {
   using workspace = typename base::workspace;
 
   /// The step after which the host looks: a machine that should not wait for it takes several at once. Rows that end in
-  /// between stay as they are, so results do not depend on this.
-  [[nodiscard]] static std::size_t pause_after(std::size_t step, std::size_t last_step) {
-    return std::min(last_step, step + M::steps_at_once - 1);
+  /// between stay as they are, so results do not depend on this. Ranks take the same steps, so their number of `rows`
+  /// counts only where one is alone; else the most that there can be. K: the stage at which rows start.
+  template <std::size_t K>
+  [[nodiscard]] std::size_t pause_after(std::size_t step, std::size_t last_step, std::size_t rows,
+                                        std::size_t most) const {
+    bool const alone = machine_->ranks() == 1 && machine_->places() == 1;
+    std::size_t const work = std::max<std::size_t>(1, (alone ? rows : most) * multiplications<Net>(K));
+    std::size_t const several = std::clamp<std::size_t>(M::work_at_once / work, 1, M::steps_at_once);
+    return std::min(last_step, step + several - 1);
   }
 
   /// Rows 2p and 2p + 1: lower and upper bound of candidate p. Both go on until the neuron is settled.
@@ -191,7 +198,7 @@ class row_climber final : climbing_steps<Net, M> {
     this->start_chunk(work, K - 1);
     std::vector<ended_row> found(witness_ ? count : 0);  // [number of the row]
     for (std::size_t step = 0; machine_->any(work.rows.count > 0, end_); ++step) {
-      std::size_t const pause = pause_after(step, how.steps);
+      std::size_t const pause = pause_after<K>(step, how.steps, work.rows.count, most_climbing);
       for (;; ++step) {
         machine_->template seed_neurons<S>(*state_, work.rows, work.a);
         this->template evaluate<K - 1>(layout, work);
@@ -280,7 +287,7 @@ class row_climber final : climbing_steps<Net, M> {
     for (std::size_t step = 0; machine_->any(work.rows.count > 0, end_); ++step) {
       forms.clear();
       for (std::size_t r = 0; r < work.rows.count; ++r) forms.push_back({0, tasks[work.id[r]].form});
-      std::size_t const pause = pause_after(step, steps);
+      std::size_t const pause = pause_after<last>(step, steps, work.rows.count, tasks_);
       for (;; ++step) {
         machine_->seed_forms(*state_, forms, work.rows, work.a);
         this->template evaluate<last>(layout, work);

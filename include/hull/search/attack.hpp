@@ -16,6 +16,7 @@
 #include <vector>
 
 #include <hull/core/deadline.hpp>
+#include <hull/net/cost.hpp>
 #include <hull/propagate/memory.hpp>
 #include <hull/propagate/propagation.hpp>
 #include <hull/search/problem.hpp>
@@ -104,17 +105,7 @@ class attack final {
  private:
   // Multiplications of a pass over one point, above which threads share a pass: they meet about 40 times in it.
   static constexpr std::size_t large_pass = std::size_t{1} << 23;
-  static constexpr bool small = [] {
-    std::size_t work = 0;
-    for_each_stage<1, stage_count<Net>>([&]<std::size_t K> {
-      using S = stage<Net, K>;
-      if constexpr (HeadOf<typename S::head, linear_head>) work += S::size * S::template operand<0>.size();
-      if constexpr (HeadOf<typename S::head, conv_head>) {
-        work += S::size * S::head::filter.area() * S::template operand<0>[0] / S::head::filter.groups;
-      }
-    });
-    return work < large_pass;
-  }();
+  static constexpr bool small = multiplications<Net>() < large_pass;
   static constexpr std::size_t part_points = 16;  // of a thread: its rows fill vectors, and stay in its cache
 
   /// What walkers know of the steps that they take now.

@@ -106,7 +106,7 @@ class host : public ranked<Member> {
     cpu::note_pairs(rows, parameters, patience, gains);
   }
   /// Steps of optimised rows after which the host looks which have ended: looking is free here.
-  static constexpr std::size_t steps_at_once = 1;
+  static constexpr std::size_t steps_at_once = 1, work_at_once = ~std::size_t{0};
 
   /// Calls body(i) for i = 0 .. count - 1 on the threads of the host, each about `work` operations.
   template <class Body>

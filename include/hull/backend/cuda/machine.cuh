@@ -90,8 +90,9 @@ class machine : public steps<Net, R, Member, P> {
     check_launch("note_pairs");
   }
   /// Steps of optimised rows after which the host looks which have ended: until then it only gives orders. Rows that
-  /// end in between cost what is left of these steps.
-  static constexpr std::size_t steps_at_once = 8;
+  /// end in between cost what is left of these steps, so fewer where steps are long: where several have more than
+  /// `work_at_once` multiplications on their way back.
+  static constexpr std::size_t steps_at_once = 8, work_at_once = std::size_t{1} << 35;
 
   /// Before the first step of optimised rows that have `tables`.
   void begin_climbing(network_state<Net> const& state, free_state<Net> const& free, row_block const& rows) const {
