@@ -111,9 +111,6 @@ class host : public ranked<Member> {
     });
   }
 
-  /// Domains that branch and bound splits in one round: few fill no GPU.
-  static constexpr std::size_t domains_at_once = 8192;
-
   [[nodiscard]] static std::size_t threads() { return 1; }
   [[nodiscard]] static std::size_t workers(Member const& /*member*/) { return 1; }
   template <class Body>

@@ -8,6 +8,7 @@
 
 #include <hull/backend/cuda/free.cuh>
 #include <hull/backend/cuda/steps.cuh>
+#include <hull/net/cost.hpp>
 
 namespace hull::cuda {
 
@@ -24,6 +25,11 @@ class machine : public steps<Net, R, Member, P> {
 
  public:
   using precision = P;
+
+  /// Domains that branch and bound splits in one round: few fill no GPU, and where each takes long, many would only let
+  /// the attack on what is found wait.
+  static constexpr std::size_t domains_at_once =
+      std::clamp<std::size_t>((std::size_t{1} << 33) / (multiplications<Net>() + 1), 512, 8192);
 
   explicit machine(Member member) : base(member) {}
 
