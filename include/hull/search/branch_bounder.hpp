@@ -6,7 +6,6 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
-#include <cstdint>
 #include <iterator>
 #include <limits>
 #include <span>
@@ -285,8 +284,10 @@ class branch_bounder final {
       one.bound[track] = tasks[number].bound;
       if (refutes(tasks[number].bound, *tasks[number].form)) {
         one.refuted = true;
-        proof_->leaf(target, requests[i].node, row - asked_->first_row[asked_->rows[row].disjunct],
-                     {tasks[number].alpha, store.width()}, {tasks[number].beta, one.splits.size()});
+        if (proof_->wanted()) {
+          proof_->leaf(target, requests[i].node, row - asked_->first_row[asked_->rows[row].disjunct],
+                       {tasks[number].alpha, store.width()}, {tasks[number].beta, one.splits.size()});
+        }
         proved_[target] = std::min(proved_[target], tasks[number].bound);
       }
       if (track == 0 || one.bound[track] > one.bound[one.critical]) {

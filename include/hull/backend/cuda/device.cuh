@@ -141,6 +141,7 @@ class urgent_stream final {
 class device final {
  public:
   static constexpr std::size_t mail_bytes = std::size_t{1} << 20;
+  static constexpr std::size_t staged_bytes = 4 * mail_bytes;  // on their way to the device, while the host goes on
 
   /// `counters`: how many there will be. Throws hull::error if there is no device that can run this program.
   explicit device(std::size_t counters) {
@@ -160,7 +161,7 @@ class device final {
     counters_ = allocate<index_t>(counters);
     mail_ = allocate<std::byte>(mail_bytes);
     void* block = nullptr;
-    check(cudaMallocHost(&block, 2 * mail_bytes), "page-locked memory");
+    check(cudaMallocHost(&block, mail_bytes + staged_bytes), "page-locked memory");
     pinned_.reset(static_cast<std::byte*>(block));
   }
   device(device const&) = delete;
@@ -208,16 +209,18 @@ class device final {
   void write(T* to, T const* from, std::size_t count) const {
     for (std::size_t done = 0; done < count;) {
       std::byte* const place = stage(sizeof(T));
-      std::size_t const now = std::min((mail_bytes - written_) / sizeof(T), count - done);
+      // one piece is filled while another travels
+      std::size_t const now =
+          std::min({(staged_bytes - written_) / sizeof(T), mail_bytes / 2 / sizeof(T), count - done});
       std::memcpy(place, from + done, now * sizeof(T));
       send(to + done, now * sizeof(T));
       done += now;
     }
   }
-  /// Page-locked room for `bytes` <= mail_bytes, to be filled and sent: spares a copy where numbers come from many
+  /// Page-locked room for `bytes` <= staged_bytes, to be filled and sent: spares a copy where numbers come from many
   /// places. Waits if earlier copies still read all of it.
   [[nodiscard]] std::byte* stage(std::size_t bytes) const {
-    if (mail_bytes - written_ < bytes) {
+    if (staged_bytes - written_ < bytes) {
       finish();
       written_ = 0;
     }
@@ -227,7 +230,7 @@ class device final {
   void send(void* to, std::size_t bytes) const {
     std::byte const* const place = pinned_.get() + mail_bytes + written_;
     check(cudaMemcpyAsync(to, place, bytes, cudaMemcpyHostToDevice, stream_), "write");
-    written_ = std::min(written_ + (bytes + 63) / 64 * 64, mail_bytes);
+    written_ = std::min(written_ + (bytes + 63) / 64 * 64, staged_bytes);
   }
   template <class T>
   void clear(T* to, std::size_t count) const {
@@ -243,8 +246,8 @@ class device final {
   std::size_t processors_ = 0;
   device_block<index_t> counters_;
   device_block<std::byte> mail_;
-  std::unique_ptr<std::byte, pinned_free> pinned_;  // one half for what is read, the other for what is written
-  mutable std::size_t written_ = 0;                 // bytes of that half which copies may still read
+  std::unique_ptr<std::byte, pinned_free> pinned_;  // mail_bytes for what is read, staged_bytes for what is written
+  mutable std::size_t written_ = 0;                 // bytes of the latter which copies may still read
 };
 
 }  // namespace hull::cuda
