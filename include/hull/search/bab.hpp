@@ -34,7 +34,7 @@ class branch_and_bound final {
  public:
   branch_and_bound(M& machine, problem const& asked, specification const& spec, verify_options const& options,
                    confirm_function const& confirm, deadline const& end, branch_options const& how = {})
-      : all_(machine, row_bytes(options), std::max(most_climbing, 2 * how.batch)),
+      : all_(machine, row_bytes(options), how.roots_only ? most_climbing : std::max(most_climbing, 2 * how.batch)),
         machine_(&machine),
         search_(machine.member(), std::size_t{16} << 20),
         asked_(&asked),
