@@ -49,8 +49,9 @@ endforeach()
 if(EXISTS /proc/cpuinfo)
   file(STRINGS /proc/cpuinfo avx2 REGEX "^flags.* avx2 .* fma |^flags.* fma .* avx2 " LIMIT_COUNT 1)
   if(avx2)
-    hull_add_test(optimised backend hull::hull tests/backend/lanes.cpp tests/propagate/soundness_dense.cpp)
-    target_compile_options(test_optimised PRIVATE -O3 -march=x86-64-v3 -U_GLIBCXX_ASSERTIONS)
+    hull_add_test(optimised backend hull::hull tests/backend/lanes.cpp tests/propagate/soundness_dense.cpp
+                  tests/propagate/alpha.cpp)
+    target_compile_options(test_optimised PRIVATE -O3 -march=x86-64-v3 -fno-math-errno -U_GLIBCXX_ASSERTIONS)
   endif()
 endif()
 target_compile_definitions(test_shard PRIVATE HULL_BLOCK_BYTES=4096) # small matrices fall into blocks, too

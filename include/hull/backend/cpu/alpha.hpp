@@ -36,6 +36,16 @@ inline void hold_splits(free_rows const& p, free_columns const& f, std::size_t r
   });
 }
 
+/// Free columns are taken together in pieces of this many, copied to where they lie side by side: nothing vectorises
+/// that writes to places from a list. A multiple of sum_lanes.
+inline constexpr std::size_t together = 64;
+
+/// Calls body(first, count, columns) for such pieces.
+template <class Body>
+void for_pieces(free_columns const& f, Body&& body) {
+  for (std::size_t i = 0; i < f.count; i += together) body(i, std::min(together, f.count - i), f.column + i);
+}
+
 }  // namespace detail
 
 /// Every row begins with CROWN's own parameters of this stage.
@@ -105,12 +115,17 @@ void relax_free_rows(row_block const& rows, stage_state const& s, free_columns c
         sums[1][lane] += static_cast<double>(std::fabs(x)) * static_cast<double>(f.fixed_error[c]);
       });
       float const* const alpha = p.alpha + r * p.width + f.offset;
-      for_lanes(f.count, [&](std::size_t i, std::size_t lane) {
-        float const x = row[f.column[i]], share = alpha[i];
-        out[f.column[i]] = x * by_sign(x, low.slope(i, share), high.slope(i, share));
-        double const shift = by_sign(x, low.shift(i, share), high.shift(i, share));
-        sums[0][lane] += static_cast<double>(x) * shift;
-        sums[1][lane] += static_cast<double>(std::fabs(x)) * static_cast<double>(f.error[i]);
+      detail::for_pieces(f, [&](std::size_t i, std::size_t count, index_t const* column) {
+        float at[detail::together], moved_to[detail::together];
+        for (std::size_t j = 0; j < count; ++j) at[j] = row[column[j]];
+        for_lanes(count, [&](std::size_t j, std::size_t lane) {
+          float const x = at[j], share = alpha[i + j];
+          moved_to[j] = x * by_sign(x, low.slope(i + j, share), high.slope(i + j, share));
+          double const shift = by_sign(x, low.shift(i + j, share), high.shift(i + j, share));
+          sums[0][lane] += static_cast<double>(x) * shift;
+          sums[1][lane] += static_cast<double>(std::fabs(x)) * static_cast<double>(f.error[i + j]);
+        });
+        for (std::size_t j = 0; j < count; ++j) out[column[j]] = moved_to[j];
       });
       double value = total(sums[0]), slack = total(sums[1]);
       detail::for_splits(p, f, r, [&](std::size_t q, std::size_t i) {
@@ -169,17 +184,23 @@ inline void climb_rows(row_block const& rows, stage_state const& s, free_columns
       float* const alpha = p.alpha + r * p.width + f.offset;
       float* const mean = p.alpha_mean + r * p.width + f.offset;
       float* const square = p.alpha_square + r * p.width + f.offset;
-      for (std::size_t i = 0; i < f.count; ++i) {
-        float const x = row[f.column[i]], t = head[f.column[i]];
-        bool const positive = x >= 0;
-        float const share = alpha[i];
-        float const y = positive ? low.slope(i, share) * t + static_cast<float>(low.shift(i, share))
-                                 : high.slope(i, share) * t + static_cast<float>(high.shift(i, share));
-        head[f.column[i]] = y;
-        if (!climbs) continue;
-        hull::climb(alpha[i], mean[i], square[i], x * (positive ? low.gradient(i, t) : high.gradient(i, t)),
-                    adam.alpha_rate, adam, 1.0f);
-      }
+      detail::for_pieces(f, [&](std::size_t i, std::size_t count, index_t const* column) {
+        float at[detail::together], t[detail::together], y[detail::together], slope[detail::together];
+        for (std::size_t j = 0; j < count; ++j) {
+          at[j] = row[column[j]];
+          t[j] = head[column[j]];
+        }
+        for (std::size_t j = 0; j < count; ++j) {
+          float const x = at[j], share = alpha[i + j];
+          y[j] = by_sign(x, low.slope(i + j, share), high.slope(i + j, share)) * t[j] +
+                 static_cast<float>(by_sign(x, low.shift(i + j, share), high.shift(i + j, share)));
+          slope[j] = x * by_sign(x, low.gradient(i + j, t[j]), high.gradient(i + j, t[j]));
+        }
+        for (std::size_t j = 0; j < count; ++j) head[column[j]] = y[j];
+        if (!climbs) return;
+        for (std::size_t j = 0; j < count; ++j)
+          hull::climb(alpha[i + j], mean[i + j], square[i + j], slope[j], adam.alpha_rate, adam, 1.0f);
+      });
       detail::for_splits(p, f, r, [&](std::size_t q, std::size_t i) { head[f.column[i]] = p.held[q]; });
       for (std::size_t c = 0; c < live; ++c) {
         float const x = row[c];
@@ -208,7 +229,10 @@ inline void minimise_rows(row_block const& rows, stage_state const& s, float* a)
   parallel_ranges(rows.count, 4, 2 * live, [&](std::size_t first, std::size_t last) {
     for (std::size_t r = first; r < last; ++r) {
       float* const row = a + r * live;
-      for (std::size_t c = 0; c < live; ++c) row[c] = row[c] > 0 ? -s.reach[c] : row[c] < 0 ? s.reach[c] : 0.0f;
+      for (std::size_t c = 0; c < live; ++c) {
+        float const x = row[c], reach = s.reach[c];
+        row[c] = x > 0 ? -reach : x < 0 ? reach : 0.0f;
+      }
     }
   });
 }

@@ -116,9 +116,6 @@ class host : public ranked<Member> {
     });
   }
 
-  /// Domains that branch and bound splits in one round.
-  static constexpr std::size_t domains_at_once = 64;
-
   [[nodiscard]] static std::size_t threads() { return thread_count(); }
 
   /// Threads that may each drive a machine of their own at the same time. One where steps must agree with other ranks'.

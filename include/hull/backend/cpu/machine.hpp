@@ -22,6 +22,7 @@
 #include <hull/backend/cpu/step_memory.hpp>
 #include <hull/backend/operands.hpp>
 #include <hull/backend/roundings.hpp>
+#include <hull/net/cost.hpp>
 #include <hull/net/parameters.hpp>
 #include <hull/propagate/machine.hpp>
 #include <hull/shard/member.hpp>
@@ -37,6 +38,11 @@ class machine : public host<Member>, public step_memory<R> {
  public:
   using rounding = R;
   using rounds = rounding_counts<order>;
+
+  /// Domains that branch and bound splits in one round: weights are packed once for all rows of a chunk, and where each
+  /// domain takes long, many would only let the attack on what is found wait.
+  static constexpr std::size_t domains_at_once =
+      std::clamp<std::size_t>((std::size_t{1} << 28) / (multiplications<Net>() + 1), 64, 256);
 
   /// Borrows what the member stands for.
   explicit machine(Member member) : host<Member>(member) {}
