@@ -44,10 +44,10 @@ concept Machine = Network<Net> &&
   //   machine.read_rows<T>(from, width, rows, f) calls f(i, row rows[i]), from any thread; T: float, or packed_alpha
   //   machine.write_rows(to, width, sources)     fills row r from sources[r], floats or packed
   //   machine.score_rows(...)                    as ended_rows::score has it
+  // and  machine.for_each(n, work, body)         calls body(i), i < n, of about `work` operations, from any thread
   // Optimised rows go on without the host for up to M::steps_at_once steps (row_climber::pause_after):
   //   machine.note_bounds(rows, parameters, patience, last), and for the two rows of hidden neurons note_pairs, note
   //   bounds in parameters.progress, keep the best parameters and say which rows have ended.
-  // and  machine.for_each(n, work, body)         calls body(i), i < n, of about `work` operations, from any thread
 
   // Ranks: all run the same steps in the same order on rows of their own.
   { machine.share(n) } -> std::same_as<row_range>;    // the rows of n that this rank computes
