@@ -43,7 +43,7 @@ class split_trials final {
   }
 
   /// Rows of the children, two for each trial: of the track nearest to a proof, from where it ended in the domain.
-  /// task_of(slot): form, goal and start of that track.
+  /// task_of(slot, track): form, goal and start of it.
   template <class M, class TaskOf>
   [[nodiscard]] std::span<form_task> rows(M& machine, frontier& queue, TaskOf&& task_of) {
     machine.for_each(taken_.size(), 500, [&](std::size_t d) {
